@@ -1,0 +1,130 @@
+"""The final file is the AnnData that one would build in memory."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from count_cases import random_counts, write_store
+
+from latentomics.io import export
+from latentomics.io.export import join_results, write_h5ad
+from latentomics.io.store import CountsStore
+
+N, P = 25, 14
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    counts = random_counts(N, P, seed=2, mean=1.0)
+    counts[[0, 7, N - 1]] = 0
+    return counts
+
+
+@pytest.fixture
+def store(tmp_path, values) -> CountsStore:
+    return write_store(tmp_path / "counts.zarr", values, parts=2)
+
+
+def features(store: CountsStore) -> pd.DataFrame:
+    selected = np.arange(P) % 3 == 0
+    return pd.DataFrame({"symbol": "again", "mean": np.arange(P) / 7, "selected": selected}, index=store.var.index)
+
+
+def tables(store: CountsStore, *names: str) -> dict[str, dict[str, pd.DataFrame]]:
+    rng = np.random.default_rng(0)
+    index = store.obs.index
+
+    def table(columns):
+        return pd.DataFrame(rng.normal(size=(N, len(columns))).astype(np.float32), index=index, columns=columns)
+
+    return {
+        name: {
+            "embeddings": table(["z0", "z1", "z2"]),
+            "clusters": pd.DataFrame({"r1": 0, "cluster": (np.arange(N) + i) % 12}, index=index),
+            "layouts": table(["umap1", "umap2", "tsne1", "tsne2"]),
+        }
+        for i, name in enumerate(names)
+    }
+
+
+def write(path, store, found, target=50.0):
+    write_h5ad(path, store, *join_results(store, features(store), found, "scvi", target, 11))
+    return ad.read_h5ad(path)
+
+
+@pytest.mark.parametrize("limit", [1 << 24, 9])
+def test_equals_a_reference_built_in_memory(tmp_path, store, values, monkeypatch, limit):
+    whole = store.blocks
+    monkeypatch.setattr(store, "blocks", lambda: whole(limit))
+    found = tables(store, "pca", "scvi")
+    adata = write(tmp_path / "out.h5ad", store, found)
+    factor = 50.0 / np.maximum(values.sum(axis=1, keepdims=True), 1)
+    assert (adata.layers["counts"].dtype, adata.X.dtype) == (np.int32, np.float32)
+    np.testing.assert_array_equal(adata.layers["counts"].toarray(), values)
+    np.testing.assert_allclose(adata.X.toarray(), np.log1p(values * factor), rtol=1e-6)
+    np.testing.assert_allclose(np.expm1(adata.X.toarray()).sum(axis=1)[values.any(axis=1)], 50, rtol=1e-5)
+    expected = store.obs.copy()
+    for name in ("pca", "scvi"):
+        labels = found[name]["clusters"]["cluster"].astype(str)
+        expected[f"cluster_{name}"] = pd.Categorical(labels, categories=[str(i) for i in range(12)])
+        np.testing.assert_array_equal(adata.obsm[f"X_{name}"], found[name]["embeddings"])
+        np.testing.assert_array_equal(adata.obsm[f"X_umap_{name}"], found[name]["layouts"][["umap1", "umap2"]])
+        np.testing.assert_array_equal(adata.obsm[f"X_tsne_{name}"], found[name]["layouts"][["tsne1", "tsne2"]])
+    expected["cluster"] = expected["cluster_scvi"]
+    pd.testing.assert_frame_equal(adata.obs, expected, check_categorical=False, check_names=False)
+    assert list(adata.obs["cluster"].cat.categories) == [str(i) for i in range(12)], "as numbers, not as words"
+    np.testing.assert_array_equal(adata.obsm["X_umap"], adata.obsm["X_umap_scvi"])
+    np.testing.assert_array_equal(adata.obsm["X_tsne"], adata.obsm["X_tsne_scvi"])
+    assert set(adata.obsm) == {"X_umap", "X_tsne"} | {f"X_{k}{m}" for k in ("", "umap_", "tsne_") for m in found}
+    assert list(adata.var["symbol"]) == list(store.var["symbol"]), "the store's, not the table's"
+    assert list(adata.var["highly_variable"]) == list(np.arange(P) % 3 == 0)
+    assert "selected" not in adata.var
+    assert adata.uns["log1p"] == {}
+    about = adata.uns["latentomics"]
+    assert (about["primary"], about["target_sum"], about["seed"]) == ("scvi", 50.0, 11)
+    assert list(about["embeddings"]) == ["pca", "scvi"]
+
+
+def test_scanpy_works_on_it(tmp_path, store):
+    import scanpy as sc
+
+    adata = write(tmp_path / "out.h5ad", store, tables(store, "scvi"))
+    adata = adata[np.asarray(adata.layers["counts"].sum(axis=1)).ravel() > 0]
+    adata = adata[adata.obs["cluster"].isin(["1", "2"])].copy()
+    sc.tl.rank_genes_groups(adata, "cluster", method="t-test")
+    sc.pp.pca(adata, n_comps=2)
+
+
+def test_every_chunking_gives_the_same_matrix(tmp_path, store, values, monkeypatch):
+    monkeypatch.setattr(export, "_CHUNK", 5)
+    adata = write(tmp_path / "out.h5ad", store, tables(store, "scvi"))
+    np.testing.assert_array_equal(adata.layers["counts"].toarray(), values)
+
+
+def test_a_matrix_of_zeros(tmp_path):
+    store = write_store(tmp_path / "zero.zarr", np.zeros((N, P), dtype=np.int32))
+    adata = write(tmp_path / "out.h5ad", store, tables(store, "scvi"))
+    assert adata.X.nnz == 0
+    assert adata.shape == (N, P)
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "clusters", "layouts"])
+def test_other_observations_are_refused(store, kind):
+    found = tables(store, "pca", "scvi")
+    found["scvi"][kind] = found["scvi"][kind].iloc[::-1]
+    with pytest.raises(ValueError, match=f"{kind}/scvi and the counts store name different observations"):
+        join_results(store, features(store), found, "scvi", 50.0, 0)
+
+
+def test_other_features_are_refused(store):
+    for wrong in (features(store).iloc[::-1], features(store).iloc[1:]):
+        with pytest.raises(ValueError, match="name different features"):
+            join_results(store, wrong, tables(store, "scvi"), "scvi", 50.0, 0)
+
+
+def test_same_bytes_twice(tmp_path, store):
+    for name in ("a", "b"):
+        write(tmp_path / name, store, tables(store, "pca", "scvi"))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,0 +1,74 @@
+"""Two cells in one droplet, found per sample by Scrublet (Wolock, Lopez, Klein 2019, Cell Systems 8:281).
+
+Scrublet puts its threshold into the valley between the two modes of the scores of simulated doublets. Where there is
+one mode (few cells, or cells of one type) it takes any dent for the valley. Its own estimate of the rate of doublets
+tells: the share of cells above the threshold over the share of simulated doublets above it, since only that share of
+the true ones can be seen. A rate of 1 or more is impossible: cells then look more like doublets than doublets do, and
+the threshold is not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from anndata import AnnData
+
+from latentomics.config.doublets import Doublets
+
+
+@dataclass(frozen=True)
+class DoubletCalls:
+    """Doublet scores (shape (n_cells,), NaN if not tested), calls, the threshold used and a note for people."""
+
+    scores: np.ndarray
+    called: np.ndarray
+    threshold: float | None
+    note: str = ""
+
+
+def call_doublets(adata: AnnData, params: Doublets, seed: int) -> DoubletCalls:
+    """Score and call doublets among the cells of one sample that passed QC.
+
+    Parameters
+    ----------
+    adata
+        Raw counts, cells x genes.
+    """
+    import scanpy as sc
+
+    untested = DoubletCalls(np.full(adata.n_obs, np.nan), np.zeros(adata.n_obs, dtype=bool), None)
+    if params.method == "none":
+        return untested
+    if adata.n_obs < params.min_cells:
+        note = f"{adata.n_obs} cells passed QC, fewer than doublets.min_cells ({params.min_cells}): no doublet test"
+        return DoubletCalls(untested.scores, untested.called, None, note)
+    work = AnnData(adata.X.astype(np.float32))
+    try:
+        sc.pp.scrublet(
+            work,
+            expected_doublet_rate=params.expected_rate,
+            threshold=params.threshold,
+            n_prin_comps=min(30, work.n_obs - 1),
+            random_state=seed,
+            verbose=False,
+        )
+    except ValueError as error:
+        # Scrublet keeps genes found in three cells and the highly variable ones of them: too few may be left.
+        note = f"Scrublet cannot score these cells, no doublet test ({str(error).splitlines()[0]})"
+        return DoubletCalls(untested.scores, untested.called, None, note)
+    # NaN, and so not called: cells in which Scrublet finds fewer than three of its genes.
+    scores = work.obs["doublet_score"].to_numpy(dtype=float)
+    threshold = work.uns["scrublet"].get("threshold")
+    if threshold is None:
+        note = "Scrublet found no valley between its two modes: scores are kept, nobody is called a doublet"
+        return DoubletCalls(scores, untested.called, None, note)
+    called = scores > threshold
+    seen = (work.uns["scrublet"]["doublet_scores_sim"] > threshold).mean()
+    if params.threshold is None and called.any() and called.mean() >= seen:
+        note = (
+            f"Scrublet's threshold ({threshold:.2g}) does not separate doublets: {called.mean():.0%} of the cells lie "
+            f"above it, and {seen:.0%} of the simulated doublets; scores are kept, nobody is called a doublet"
+        )
+        return DoubletCalls(scores, untested.called, None, note)
+    return DoubletCalls(scores, called, float(threshold))

@@ -1,0 +1,115 @@
+"""Look into every input matrix before the first job, and remember what was found.
+
+Reading hundreds of matrices takes time, so a matrix is read again only if one of its files, the code that checks it or
+the settings that judge it changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from latentomics.config.fingerprint import fingerprint
+from latentomics.config.qc import QC
+from latentomics.config.sheet import InputRow, Sheet
+from latentomics.problems import Problem
+
+
+def check_matrices(
+    sheet: Sheet,
+    qc: QC,
+    organism: str,
+    gene_sets: Path,
+    memory: Path,
+    workers: int,
+    say: Callable[[str], None],
+) -> list[Problem]:
+    """Every fault of every input matrix, and of the matrices taken together.
+
+    Parameters
+    ----------
+    memory
+        JSON file of earlier findings; written anew.
+    workers
+        Matrices read at the same time, each in a process of its own.
+    say
+        Called with a line of progress.
+    """
+    judge = (qc.model_dump_json(), organism, gene_sets.read_bytes(), fingerprint(Path(__file__)))
+    known = _read(memory)
+    # QC judges whole samples: not the rows of one that is merged from several.
+    alone = {name: len(rows) == 1 for name, rows in sheet.samples("scrna").items()}
+    keys = {row.row: _key(row, alone[row.sample], judge) for row in sheet.rows}
+    waiting = [row for row in sheet.rows if keys[row.row] not in known]
+    found = {keys[row.row]: known[keys[row.row]] for row in sheet.rows if keys[row.row] in known}
+    if waiting:
+        say(f"Checking {len(waiting)} input matrices ({len(found)} are known from an earlier run).")
+        looks = [partial(_inspect, row, qc if alone[row.sample] else None, organism, gene_sets) for row in waiting]
+        for row, result in zip(waiting, _each(looks, workers), strict=True):
+            found[keys[row.row]] = result
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    problems = [Problem(**p) for row in sheet.rows for p in found[keys[row.row]]["problems"]]
+    return problems + _together(sheet, {row.row: found[keys[row.row]]["summary"] for row in sheet.rows})
+
+
+def _read(memory: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(memory.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _key(row: InputRow, alone: bool, judge: tuple) -> str:
+    """Hash of all that the findings on a row depend on."""
+    files = [(str(f), os.stat(f).st_size, os.stat(f).st_mtime_ns) for f in row.files()]
+    return hashlib.sha256(repr((row.as_dict(), files, alone, judge)).encode()).hexdigest()[:24]
+
+
+def _each(looks: Sequence[Callable[[], dict]], workers: int) -> Iterator[dict]:
+    if workers < 2 or len(looks) < 2:
+        yield from (look() for look in looks)
+        return
+    # Not forked: a fork copies the locks that other threads of this process hold, and then waits for them for ever.
+    with ProcessPoolExecutor(min(workers, len(looks)), multiprocessing.get_context("spawn")) as pool:
+        yield from (future.result() for future in [pool.submit(look) for look in looks])
+
+
+def _inspect(row: InputRow, qc: QC | None, organism: str, gene_sets: Path) -> dict[str, Any]:
+    from latentomics.io.checks import inspect_row
+
+    further = partial(_no_cell_left, row=row, qc=qc, organism=organism, gene_sets=gene_sets) if qc else None
+    problems, summary = inspect_row(row, further)
+    return {"problems": [{**asdict(p), "value": _plain(p.value)} for p in problems], "summary": summary}
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _no_cell_left(adata: Any, row: InputRow, qc: QC, organism: str, gene_sets: Path) -> list[Problem]:
+    from latentomics.scrna.sample import all_cells_fail, judge_cells
+
+    _, _, verdict = judge_cells(adata, qc, organism, gene_sets)
+    return [] if (verdict["reason"] == "").any() else [all_cells_fail(row.sample, str(row.path), verdict)]
+
+
+def _together(sheet: Sheet, summaries: Mapping[int, Mapping[str, Any]]) -> list[Problem]:
+    from latentomics.io.checks import check_id_types
+
+    several = {name for name, rows in sheet.samples("scrna").items() if len(rows) > 1}
+    infos = {
+        f"{row.sample} (row {row.row})" if row.sample in several else row.sample: summaries[row.row]
+        for row in sheet.rows
+        if summaries[row.row]
+    }
+    return check_id_types(infos, str(sheet.path))

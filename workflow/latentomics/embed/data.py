@@ -1,0 +1,90 @@
+"""What every embedding method is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class EmbeddingData:
+    """Counts of the selected features, and all that a method may condition on.
+
+    Attributes
+    ----------
+    counts
+        Observations x selected features, CSR, int32.
+    totals
+        Counts of each observation over *all* features, shape (n_obs,).
+    target_sum
+        Counts per observation after size normalisation.
+    obs
+        Annotations; ``batch`` is always there (one level if the sheet names none).
+    features
+        Ids of the selected features.
+    held_out
+        Boolean mask of the observations that no method may train on when it measures its held-out loss. The same for
+        every method, so that their held-out figures can be compared.
+    """
+
+    counts: Any
+    totals: np.ndarray
+    target_sum: float
+    obs: pd.DataFrame
+    features: pd.Index
+    held_out: np.ndarray
+
+    @cached_property
+    def lognorm(self) -> Any:
+        """``log1p(counts / total * target_sum)``, CSR, float32."""
+        scaled = self.counts.astype(np.float32)
+        factors = (self.target_sum / np.maximum(self.totals, 1)).astype(np.float32)
+        scaled.data = np.log1p(scaled.data * np.repeat(factors, np.diff(scaled.indptr)))
+        return scaled
+
+
+@dataclass(frozen=True)
+class Fit:
+    """An embedding.
+
+    Attributes
+    ----------
+    latent
+        Observations x latent dimensions, float32.
+    summary
+        JSON-able facts about the model and its training, for log and report.
+    history
+        Loss per epoch (columns ``epoch step train held_out``); None for methods without epochs.
+    """
+
+    latent: np.ndarray
+    summary: dict[str, Any]
+    history: pd.DataFrame | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class TrainingError(RuntimeError):
+    """Training failed for a reason that a user can act on."""
+
+
+def split_held_out(n_obs: int, fraction: float, seed: int) -> np.ndarray:
+    """Boolean mask of held-out observations, shape (n_obs,); at least one is held out, at least two are not.
+
+    Raises
+    ------
+    TrainingError
+        There are fewer than three observations.
+    """
+    if n_obs < 3:
+        raise TrainingError(
+            f"{n_obs} observation{'' if n_obs == 1 else 's'} left to embed, at least 3 are needed.\n"
+            "    Hint: the ledger says which were removed and why; relax those filters or add samples."
+        )
+    n_held_out = min(max(round(n_obs * fraction), 1), n_obs - 2)
+    mask = np.zeros(n_obs, dtype=bool)
+    mask[np.random.default_rng(seed).choice(n_obs, n_held_out, replace=False)] = True
+    return mask

@@ -1,0 +1,82 @@
+"""The two-dimensional pictures: UMAP as scanpy draws it, t-SNE that copes with few observations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from embedding_cases import blobs
+from sklearn.metrics import silhouette_score
+
+from latentomics.cluster.graph import load_graph, neighbour_graph, save_graph
+from latentomics.cluster.layouts import layout_table
+from latentomics.config.layouts import Layouts
+
+COLUMNS = ["umap1", "umap2", "tsne1", "tsne2"]
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[np.ndarray, np.ndarray]:
+    return blobs(50, np.array([[0.0, 0, 0, 0], [12, 0, 0, 0], [0, 12, 0, 0]]))
+
+
+def layout(latent: np.ndarray, folder: Path, seed: int = 0, **params: float) -> pd.DataFrame:
+    save_graph(neighbour_graph(latent, 15, seed), folder / "graph.npz")
+    index = pd.Index([f"cell_{i}" for i in range(len(latent))], name="cell")
+    return layout_table(latent, load_graph(folder / "graph.npz"), index, Layouts(**params), seed, threads=1)
+
+
+@pytest.fixture(scope="module")
+def table(data: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return layout(data[0], tmp_path_factory.mktemp("layout"))
+
+
+def test_columns_and_index(table: pd.DataFrame) -> None:
+    assert list(table) == COLUMNS
+    assert (table.dtypes == np.float32).all()
+    assert table.index.name == "cell"
+    assert list(table.index) == [f"cell_{i}" for i in range(150)]
+    assert np.isfinite(table.to_numpy()).all()
+
+
+@pytest.mark.parametrize("kind", ["umap", "tsne"])
+def test_blobs_stay_apart(table: pd.DataFrame, data: tuple[np.ndarray, np.ndarray], kind: str) -> None:
+    assert silhouette_score(table[[f"{kind}1", f"{kind}2"]], data[1]) > 0.6
+
+
+def test_the_umap_of_a_saved_graph_is_scanpys(table: pd.DataFrame, data: tuple[np.ndarray, np.ndarray]) -> None:
+    holder = neighbour_graph(data[0], 15, 0)
+    sc.tl.umap(holder, min_dist=0.5, random_state=0)
+    # The optimisation is chaotic: the graph's rounding to single precision is all that may differ.
+    np.testing.assert_allclose(table[["umap1", "umap2"]], holder.obsm["X_umap"], atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_picture(
+    table: pd.DataFrame, data: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    pd.testing.assert_frame_equal(table, layout(data[0], tmp_path))
+
+
+def test_the_parameters_reach_the_libraries(
+    table: pd.DataFrame, data: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    other = layout(data[0], tmp_path, umap_min_dist=0.0, tsne_perplexity=5)
+    near, far = (np.median(nearest(t[["umap1", "umap2"]].to_numpy())) for t in (other, table))
+    assert near < 0.7 * far, "a smaller smallest distance packs the points"
+    assert not np.allclose(other[["tsne1", "tsne2"]], table[["tsne1", "tsne2"]], atol=0.5)
+
+
+def nearest(points: np.ndarray) -> np.ndarray:
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return distances.min(axis=1)
+
+
+@pytest.mark.parametrize("n_obs", [3, 4, 10, 51])
+def test_few_observations_are_drawn_too(data: tuple[np.ndarray, np.ndarray], tmp_path: Path, n_obs: int) -> None:
+    table = layout(data[0][:n_obs], tmp_path)
+    assert table.shape == (n_obs, 4)
+    assert np.isfinite(table.to_numpy()).all()

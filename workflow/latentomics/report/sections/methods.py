@@ -1,0 +1,120 @@
+"""How it was done, with what, and how to load the results."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from latentomics.report.data import ReportData
+from latentomics.report.section import Section
+from latentomics.report.words import listed, percent, setting
+
+#: Package and what it did, in the order of the work.
+_TOOLS = (
+    ("scanpy", "quality metrics, gene selection, normalisation, Leiden clustering and UMAP"),
+    ("scvi-tools", "the scVI embedding"),
+    ("torch", "the networks"),
+    ("lightning", "training"),
+    ("openTSNE", "t-SNE"),
+    ("scib-metrics", "the batch and label scores"),
+    ("scikit-learn", "neighbours and metrics"),
+    ("anndata", "the result file"),
+)
+
+
+def build(data: ReportData) -> Section | None:
+    """Versions, seed and settings of run.json; None without that file."""
+    run = data.run
+    if not run:
+        return None
+    versions = {str(k): str(v) for k, v in sorted((run.get("versions") or {}).items(), key=lambda kv: kv[0].lower())}
+    folded = {name.lower(): name for name in versions}
+    tools = [
+        f"{folded[name.lower()]} {versions[folded[name.lower()]]} for {what}"
+        for name, what in _TOOLS
+        if name.lower() in folded
+    ]
+    return Section(
+        id="methods",
+        title="Methods",
+        template="methods.html.j2",
+        context={
+            "text": _text(data),
+            "tools": tools,
+            "versions": versions,
+            "seed": run.get("seed"),
+            "code": run.get("code_version") or run.get("code") or versions.get("latentomics"),
+            "config": _outline(run.get("config") or {}),
+            "loading": _loading(data),
+        },
+    )
+
+
+def _text(data: ReportData) -> list[str]:
+    """The methods paragraph; a sentence whose settings are unknown is left out."""
+    get = data.setting
+    text = []
+    if (mads := get("qc", "n_mads")) is not None:
+        text.append(
+            f"Cells further than {setting(mads)} median absolute deviations from their sample's median in log total "
+            "counts or log detected genes, or above it in mitochondrial share, were dropped; doublets were called per "
+            "sample."
+        )
+    if (n := data.verdict.get("n_selected")) is not None:
+        text.append(f"{int(n):,} {data.features_noun} were selected for embedding.")
+    if data.methods:
+        text.append(f"Embeddings computed: {listed(data.title_of(m) for m in data.methods)}.")
+    if (n := get("clusters", "n_resamples")) is not None:
+        share = percent(get("clusters", "fraction", default=0.8), 0)
+        threshold = setting(get("clusters", "min_stability", default=0.85))
+        text.append(
+            f"Leiden clusterings over a grid of resolutions were repeated on {n} subsamples of {share} of the "
+            f"{data.observations}; the finest resolution whose mean adjusted Rand index reached {threshold} was chosen."
+        )
+    text.append(
+        f"Expression in this page is log1p of counts scaled to {data.target_sum:,.0f} per {data.observation}. "
+        "Markers are ranked by the area under the ROC curve of a Wilcoxon rank-sum test, cluster against rest."
+    )
+    return text
+
+
+def _outline(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            rows += _outline(value, f"{name}.")
+        else:
+            rows.append((name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return rows
+
+
+def _loading(data: ReportData) -> list[tuple[str, str]]:
+    root = f"results/{data.assay}"
+    code = [
+        (
+            "The joined result",
+            f'import anndata as ad\nadata = ad.read_h5ad("{root}/{data.assay}.h5ad")\n'
+            'adata.obs["cluster"], adata.obsm.keys(), adata.layers["counts"]',
+        )
+    ]
+    if "scvi" in data.methods:
+        code.append(
+            (
+                "The scVI model",
+                "import scvi\n"
+                'selected = adata[:, adata.var["highly_variable"]].copy()\n'
+                'selected.X = selected.layers["counts"]\n'
+                f'model = scvi.model.SCVI.load("{root}/models/scvi", adata=selected)\n'
+                "latent = model.get_latent_representation()",
+            )
+        )
+    if "autoencoder" in data.methods:
+        code.append(
+            (
+                "The autoencoder's latent coordinates",
+                f'import pandas as pd\nlatent = pd.read_parquet("{root}/embeddings/autoencoder.parquet")\n'
+                "latent.loc[adata.obs_names]",
+            )
+        )
+    return code

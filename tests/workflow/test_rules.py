@@ -1,0 +1,116 @@
+"""The rules themselves: what reruns, what they ask the scheduler for, how many samples they bear."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from study import ROOT, Study, rules_of
+
+from latentomics.config.needs import NEEDS
+from latentomics.embed import registry
+
+RULES = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+NAMES = set(re.findall(r"^(?:rule (\w+):|use rule \w+ as (\w+) with:)", RULES, flags=re.MULTILINE))
+NAMES = {name for pair in NAMES for name in pair if name}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the code that a test may edit."""
+    for name in ("workflow", "resources"):
+        shutil.copytree(ROOT / name, tmp_path / "checkout" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "environment.yml", tmp_path / "checkout")
+    return tmp_path / "checkout"
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("cluster/markers.py", {"markers", "report_page"}),
+        ("score/verdict.py", {"scores", "report_page"}),
+        ("embed/autoencoder.py", {"embed_gpu", "cluster", "layout", "markers", "scores", "final_file", "report_page"}),
+        ("report/words.py", {"report_page"}),
+    ],
+)
+def test_editing_a_module_reruns_the_rules_that_use_it(
+    finished: Study, checkout: Path, module: str, expected: set[str]
+) -> None:
+    study = Study(finished.folder, checkout)
+    before = study.run("--dry-run")
+    assert "Nothing to be done" in before.stdout + before.stderr
+    path = checkout / "workflow/latentomics" / module
+    path.write_text(path.read_text() + "\n# edited\n")
+    after = study.run("--dry-run")
+    assert rules_of(after.stdout + after.stderr) == expected
+
+
+def test_changed_setting_reruns_only_what_uses_it(finished: Study) -> None:
+    done = finished.run("--dry-run", "--config", "markers={n_top: 3}")
+    assert rules_of(done.stdout + done.stderr) == {"markers", "report_page"}
+
+
+def test_edited_name_file_of_a_tenx_folder_reruns_its_sample(new_study: Callable[..., Study], finished: Study) -> None:
+    sheet = (finished.folder / "config/samples.tsv").read_text()
+    assert "10x_dir" in sheet
+    (folder,) = (finished.folder / "config/batch1_control").glob("*matri*")
+    barcodes = next(iter(folder.glob("barcodes*")))
+    content, stat = barcodes.read_bytes(), barcodes.stat()
+    barcodes.write_bytes(content)
+    try:
+        done = finished.run("--dry-run")
+        assert "scrna_sample" in rules_of(done.stdout + done.stderr)
+    finally:
+        import os
+
+        os.utime(barcodes, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_every_rule_has_a_row_of_needs() -> None:
+    assert set(NEEDS) == {name.replace("report_page", "report") for name in NAMES - {"all"}}
+
+
+def test_profiles_name_only_rules_that_exist() -> None:
+    """Snakemake accepts a misspelt rule name in a profile without a word."""
+    for path in (ROOT / "workflow/profiles").glob("*/config.yaml"):
+        profile = yaml.safe_load(path.read_text())
+        for key in ("set-resources", "set-threads", "groups"):
+            assert set(profile.get(key) or {}) <= NAMES, path
+
+
+def test_slurm_profile_is_reached_from_the_root() -> None:
+    assert (ROOT / "slurm/config.yaml").samefile(ROOT / "workflow/profiles/slurm/config.yaml")
+
+
+def test_default_profile_leaves_the_site_alone() -> None:
+    """What stands in the default profile overrides a site's profile, key by key."""
+    profile = yaml.safe_load((ROOT / "workflow/profiles/default/config.yaml").read_text())
+    assert not {"default-resources", "set-resources", "executor", "jobs"} & set(profile)
+
+
+def test_rules_that_train_a_network_ask_for_a_gpu(finished: Study) -> None:
+    done = finished.run("--dry-run", "--forcerun", "embed", "embed_gpu", "--printshellcmds")
+    blocks = re.split(r"\n\n", done.stdout + done.stderr)
+    deep = {name for name in registry.METHODS if registry.on_gpu(name)}
+    assert deep == {"autoencoder", "scvi"}
+    for method in registry.METHODS:
+        block = next(
+            b for b in blocks if f"embedding by {method}" in b or (f"method={method}" in b and "rule embed" in b)
+        )
+        assert ("embed_gpu" in block or "gpu=1" in block) == (method in deep) or "rule" not in block
+
+
+def test_five_thousand_samples_make_a_dag(new_study: Callable[..., Study]) -> None:
+    study = new_study("many")
+    sheet = study.folder / "config/samples.tsv"
+    header, row = sheet.read_text().splitlines()[:2]
+    rows = ["\t".join([f"s{i:04d}", *row.split("\t")[1:]]) for i in range(5000)]
+    sheet.write_text("\n".join([header, *rows]) + "\n")
+    done = study.run("--dry-run", "--quiet")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert re.search(r"scrna_sample\s+5000", said)

@@ -1,0 +1,118 @@
+"""Load and check the config and the sample sheet, before anything else.
+
+Inputs:  config/config.yaml (or --configfile), the sheet it names
+Offers:  CONFIG, SHEET, STUDY and the small functions that rules use for their params
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+# The package of this checkout, for the rules and, through the environment, for every job.
+sys.path.insert(0, workflow.basedir)
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from latentomics.config.environment import drop_dead_lock, remember_run, share_package
+from latentomics.config.fingerprint import fingerprint
+from latentomics.config.load import load_config, read_yaml
+from latentomics.config.needs import memory, minutes
+from latentomics.config.sheet import read_sheet
+from latentomics.embed import registry as embedding_registry
+from latentomics.problems import listing
+
+share_package(workflow.basedir)
+STUDY = Path.cwd()
+STARTED = time.time()
+SCRIPTS = Path(workflow.basedir) / "scripts"
+GENE_SETS = Path(workflow.basedir).parent / "resources/gene_sets.tsv"
+CHECKED = Path("results/.checked.json")
+RUNNING = Path(".snakemake/latentomics.json")
+CONFIG_FILE = Path(
+    workflow.overwrite_configfiles[0] if workflow.overwrite_configfiles else "config/config.yaml"
+)
+
+
+def load_study():
+    """Config and sheet; every fault of both, and of the readable matrices too, in one listing."""
+    raw, problems = read_yaml(CONFIG_FILE)
+    raw |= dict(config)
+    loaded, found = load_config(raw, CONFIG_FILE)
+    problems += found
+    sheet, found = read_sheet(STUDY / loaded.samples, STUDY)
+    problems += found
+    if any(p.severity == "error" for p in problems):
+        if workflow.is_main_process and sheet:
+            problems += matrix_problems(loaded, sheet)
+        raise WorkflowError(listing(problems))
+    if workflow.is_main_process:
+        for problem in problems:
+            logger.warning(f"Warning: {problem}")
+    return loaded, sheet, [p for p in problems if p.severity == "warning"]
+
+
+def matrix_problems(loaded, sheet):
+    """Faults inside the input matrices; known findings are not looked for again."""
+    from latentomics.scrna.preflight import check_matrices
+
+    return check_matrices(
+        sheet,
+        loaded.qc,
+        loaded.ingest.organism,
+        GENE_SETS,
+        CHECKED,
+        workers=min(os.cpu_count() or 1, 8),
+        say=logger.info,
+    )
+
+
+def begin():
+    """Called once the run holds the study's lock, before its first job."""
+    remember_run(RUNNING)
+    problems = matrix_problems(CONFIG, SHEET)
+    if problems:
+        raise WorkflowError(listing([*problems, *SHEET_WARNINGS]))
+
+
+def code_of(script, *modules):
+    """Content hash of a script and of the package's modules that it uses."""
+    return fingerprint(SCRIPTS / f"{script}.py", modules)
+
+
+def section(name):
+    """A section of the config, as plain values for a rule's params."""
+    return getattr(CONFIG, name).model_dump(mode="json")
+
+
+def sample_files(wildcards):
+    return [str(f) for row in SAMPLES[wildcards.sample] for f in row.files()]
+
+
+def sample_rows(wildcards):
+    return [row.as_dict() for row in SAMPLES[wildcards.sample]]
+
+
+def method_params(wildcards):
+    return getattr(CONFIG.embeddings, wildcards.method).model_dump(mode="json")
+
+
+def method_code(wildcards):
+    return code_of("embed", embedding_registry.METHODS[wildcards.method])
+
+
+def of_methods(pattern):
+    """The files of every embedding of an assay."""
+    return expand(pattern, method=METHODS, allow_missing=True)
+
+
+if workflow.is_main_process and drop_dead_lock(RUNNING, Path(".snakemake/locks")):
+    logger.info("The last run here was killed; going on where it stopped.")
+CONFIG, SHEET, SHEET_WARNINGS = load_study()
+SAMPLES = SHEET.samples("scrna")
+METHODS = list(CONFIG.embeddings.methods)
+ON_CPU = [m for m in embedding_registry.METHODS if not embedding_registry.on_gpu(m)]
+ON_GPU = [m for m in embedding_registry.METHODS if embedding_registry.on_gpu(m)]
+ASSAYS = [assay for assay in ("scrna",) if SHEET.samples(assay)]
+PRIMARY, WHY_PRIMARY = CONFIG.embeddings.primary_method(SHEET.batches("scrna"))

@@ -1,0 +1,30 @@
+"""Which features enter the embeddings.
+
+Inputs:  results/{assay}/counts.zarr
+Outputs: results/{assay}/features.parquet
+"""
+
+
+rule features:
+    input:
+        store="results/{assay}/counts.zarr",
+    output:
+        features="results/{assay}/features.parquet",
+    log:
+        "results/logs/{assay}/features.log",
+    benchmark:
+        "results/benchmarks/{assay}/features.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("features"),
+        runtime=minutes("features"),
+    params:
+        n_top=CONFIG.features.n_top,
+        span=CONFIG.features.span,
+        code=code_of("features"),
+    message:
+        "{wildcards.assay}: choosing highly variable features"
+    script:
+        "../scripts/features.py"

@@ -1,0 +1,129 @@
+"""Judge the embeddings, join everything for the user, and write the page.
+
+Inputs:  all of results/{assay}
+Outputs: results/{assay}/{scores.tsv,costs.tsv,verdict.json,{assay}.h5ad}, results/report.html
+"""
+
+
+rule scores:
+    input:
+        store="results/{assay}/counts.zarr",
+        features="results/{assay}/features.parquet",
+        embeddings=of_methods("results/{assay}/embeddings/{method}.parquet"),
+        models=of_methods("results/{assay}/models/{method}"),
+        clusters=of_methods("results/{assay}/clusters/{method}.parquet"),
+        selections=of_methods("results/{assay}/clusters/{method}.selection.tsv"),
+    output:
+        scores=report(
+            "results/{assay}/scores.tsv",
+            caption="../report/scores.rst",
+            category="Scores",
+        ),
+        costs="results/{assay}/costs.tsv",
+        verdict="results/{assay}/verdict.json",
+    log:
+        "results/logs/{assay}/scores.log",
+    benchmark:
+        "results/benchmarks/{assay}/scores.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=memory("scores"),
+        runtime=minutes("scores"),
+    params:
+        methods=METHODS,
+        benchmarks=of_methods("results/benchmarks/{assay}/embed/{method}.tsv"),
+        primary=PRIMARY,
+        why_primary=WHY_PRIMARY,
+        scores=section("scores"),
+        target_sum=CONFIG.features.target_sum,
+        seed=CONFIG.seed,
+        code=code_of("scores"),
+    message:
+        "{wildcards.assay}: judging the embeddings"
+    script:
+        "../scripts/scores.py"
+
+
+rule final_file:
+    input:
+        store="results/{assay}/counts.zarr",
+        features="results/{assay}/features.parquet",
+        embeddings=of_methods("results/{assay}/embeddings/{method}.parquet"),
+        clusters=of_methods("results/{assay}/clusters/{method}.parquet"),
+        layouts=of_methods("results/{assay}/layouts/{method}.parquet"),
+    output:
+        h5ad="results/{assay}/{assay}.h5ad",
+    log:
+        "results/logs/{assay}/final_file.log",
+    benchmark:
+        "results/benchmarks/{assay}/final_file.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("final_file"),
+        runtime=minutes("final_file"),
+    params:
+        methods=METHODS,
+        primary=PRIMARY,
+        target_sum=CONFIG.features.target_sum,
+        seed=CONFIG.seed,
+        code=code_of("final_file"),
+    message:
+        "{wildcards.assay}: joining everything into {output.h5ad}"
+    script:
+        "../scripts/final_file.py"
+
+
+rule report_page:
+    input:
+        samples=expand("results/{assay}/samples.tsv", assay=ASSAYS),
+        cells=expand("results/{assay}/cells.parquet", assay=ASSAYS),
+        warnings=expand("results/{assay}/warnings.tsv", assay=ASSAYS),
+        ledgers=expand("results/{assay}/ledger.tsv", assay=ASSAYS),
+        stores=expand("results/{assay}/counts.zarr", assay=ASSAYS),
+        features=expand("results/{assay}/features.parquet", assay=ASSAYS),
+        verdicts=expand("results/{assay}/verdict.json", assay=ASSAYS),
+        scores=expand("results/{assay}/scores.tsv", assay=ASSAYS),
+        costs=expand("results/{assay}/costs.tsv", assay=ASSAYS),
+        per_method=expand(
+            "results/{assay}/{what}",
+            assay=ASSAYS,
+            what=[
+                path.format(method=method)
+                for method in METHODS
+                for path in (
+                    "embeddings/{method}.parquet",
+                    "models/{method}",
+                    "clusters/{method}.parquet",
+                    "clusters/{method}.selection.tsv",
+                    "layouts/{method}.parquet",
+                    "markers/{method}.parquet",
+                )
+            ],
+        ),
+    output:
+        html=report("results/report.html", caption="../report/page.rst", category="Report"),
+        runs=expand("results/{assay}/run.json", assay=ASSAYS),
+    log:
+        "results/logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("report"),
+        runtime=minutes("report"),
+    params:
+        assays=ASSAYS,
+        methods=METHODS,
+        primary=PRIMARY,
+        config=CONFIG.model_dump(mode="json"),
+        code=code_of("report"),
+    message:
+        "Writing the report"
+    script:
+        "../scripts/report.py"

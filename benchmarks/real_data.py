@@ -3,7 +3,8 @@
 Fetches each data set by name, runs the workflow on it with nothing but ``samples:`` in the config, and compares the result
 with what is known. Wall time and the largest resident memory of any job come from the same run.
 
-    LATENTOMICS_MIRROR=/path/to/mirror .venv/bin/python benchmarks/real_data.py --cores 2 --work /tmp/real > benchmarks/real_data.md
+    export LATENTOMICS_MIRROR=/path/to/mirror   # or leave it out: then the files come from their public source
+    .venv/bin/python benchmarks/real_data.py --cores 2 --work WORK > benchmarks/real_data.md
 """
 
 from __future__ import annotations
@@ -114,9 +115,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("names", nargs="*", default=["pbmc3k", "sc_mixology", "pbmc_3chemistries"])
     options = parser.parse_args()
-    print(
-        f"# Real data\n\n{date.today()}, {options.cores} cores of {os.cpu_count()}, {platform.machine()}, no GPU. By `{Path(__file__).name}`."
-    )
+    machine = f"{options.cores} of {os.cpu_count()} {platform.machine()} cores, no GPU"
+    print(f"# Real data\n\n{date.today()}, {machine}. By `benchmarks/{Path(__file__).name}`.")
     for name in options.names:
         results, seconds, memory = run(name, options.work, options.cores)
         print(f"\n## {name}\n\nWhole run {seconds / 60:.1f} min; largest job {memory:,.0f} MB resident.\n")

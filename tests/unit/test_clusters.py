@@ -78,7 +78,9 @@ def test_the_graph_holds_the_nearest_neighbours(cloud: np.ndarray) -> None:
 
 @pytest.mark.parametrize("n_obs", [2, 3, 12])
 def test_fewer_observations_than_neighbours(cloud: np.ndarray, n_obs: int) -> None:
-    assert neighbour_graph(cloud[:n_obs], 15, 0).obsp["connectivities"].shape == (n_obs, n_obs)
+    graph = neighbour_graph(cloud[:n_obs], 15, 0)
+    assert graph.obsp["connectivities"].shape == (n_obs, n_obs)
+    assert graph.uns["neighbors"]["params"]["n_neighbors"] == max(n_obs - 1, 2), "all others"
 
 
 # What is found
@@ -233,6 +235,20 @@ def test_clusters_that_subsamples_do_not_show_are_not_stable() -> None:
     assert _agreement([rows] * 3, [one] * 3, trivial=1) == [1, 1, 1]
     assert _agreement([rows] * 2, [one, two], trivial=1) == [0]
     assert _agreement([rows] * 2, [two, 1 - two], trivial=0) == [1]
+
+
+def test_clusters_that_only_the_whole_data_show_are_not_chosen(
+    cloud: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cluster(latent: np.ndarray, *_: object) -> tuple[np.ndarray, int, float]:
+        whole = len(latent) == len(cloud)
+        return (np.arange(len(latent)) % 2 if whole else np.zeros(len(latent), dtype=int)), 2, 5.0
+
+    monkeypatch.setattr("latentomics.cluster.select._cluster", cluster)
+    selection = select(cloud, resolutions=[0.5])
+    assert selection.evidence["n_clusters"].item() == 2
+    assert selection.evidence["stability"].item() == 0
+    assert set(selection.clusters["cluster"]) == {"0"}
 
 
 # The choice

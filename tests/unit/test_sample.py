@@ -114,16 +114,20 @@ def test_called_doublets_are_dropped_or_annotated(h5ad):
     assert about["n_kept"] == summary["n_kept"] + called.sum()
 
 
-def test_a_threshold_of_zero_is_the_limit_in_the_ledger(tmp_path, monkeypatch):
+def test_scores_reach_their_cells_and_a_threshold_of_zero_the_ledger(h5ad, monkeypatch):
     from latentomics.scrna import sample as module
     from latentomics.scrna.doublets import DoubletCalls
 
     def calls(adata, params, seed):
-        scores = np.linspace(0, 1, adata.n_obs)
-        return DoubletCalls(scores, scores > 0.5, 0.0)
+        scores = np.asarray(adata.X.sum(axis=1), dtype=float).ravel()
+        return DoubletCalls(scores, scores > 2500, 0.0)
 
     monkeypatch.setattr(module, "call_doublets", calls)
-    _, cells, _ = process(sheet_row(write_format(tmp_path, "h5ad", *one_sample()), "h5ad"))
+    _, cells, _ = process(sheet_row(h5ad, "h5ad"))
+    tested = cells["doublet_score"].notna()
+    assert 0 < tested.sum() < len(cells), "else the order of the cells is not tested"
+    assert (cells["doublet_score"] == cells["total_counts"])[tested].all()
+    assert (cells["doublet"] == tested & (cells["total_counts"] > 2500)).all()
     assert (cells.loc[cells["doublet"], "limit"] == 0).all()
 
 

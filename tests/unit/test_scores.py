@@ -12,11 +12,10 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from latentomics.config.scores import Scores
 from latentomics.score import scoreboard
+from latentomics.score.catalogue import RANKED, SCORES
 from latentomics.score.costs import cost_table
 from latentomics.score.scoreboard import (
     NEIGHBOURS,
-    RANKED,
-    SCORES,
     Judged,
     _codes,
     _label_scores,

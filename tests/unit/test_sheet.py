@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import os
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -15,48 +13,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sheet_cases import GOOD, Folder
 
-from latentomics.config import sheet as module
-from latentomics.config.confounding import confounding
-from latentomics.config.inputs import FORMATS, mtx_names, recognise, tenx_files
-from latentomics.config.sheet import ASSAYS, RESERVED, SAMPLE_NAME, InputRow, Sheet, closest, read_sheet
+from latentomics.config.sheet import ASSAYS, RESERVED, SAMPLE_NAME, InputRow, closest, read_sheet
 from latentomics.problems import Problem
-
-
-class Folder:
-    """A study with some input files; a sheet is written and read in one go."""
-
-    def __init__(self, root: Path):
-        self.root = root / "study"
-        self.config = self.root / "config"
-        self.config.mkdir(parents=True)
-        for name in ("a.h5ad", "b.h5ad", "c.h5", "d.csv.gz", "meta.tsv", "e.mtx"):
-            self.file(name)
-
-    def file(self, name: str) -> Path:
-        path = Path(os.path.normpath(self.config / name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-        return path
-
-    def read(self, content: str | bytes, name: str = "samples.tsv") -> tuple[Sheet | None, list[Problem]]:
-        path = self.config / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        found, problems = read_sheet(path, self.root)
-        for problem in problems:
-            assert problem.file == str(path)
-            assert problem.hint
-        said = [(p.row, p.key, p.what) for p in problems]
-        assert len(set(said)) == len(said), "a fault is listed twice"
-        return found, problems
-
-    def rows(self, *rows: str, header: str = "sample\tassay\tpath") -> tuple[Sheet | None, list[Problem]]:
-        return self.read("\n".join([header, *rows]) + "\n")
-
-    def one(self, *rows: str, header: str = "sample\tassay\tpath") -> Problem:
-        """The only problem of a sheet."""
-        _, (problem,) = self.rows(*rows, header=header)
-        return problem
 
 
 @pytest.fixture
@@ -66,9 +26,6 @@ def study(tmp_path) -> Folder:
 
 def errors(problems: list[Problem]) -> list[Problem]:
     return [p for p in problems if p.severity == "error"]
-
-
-GOOD = "A\tscrna\ta.h5ad"
 
 
 def test_a_sheet_is_read_as_it_stands(study):
@@ -359,177 +316,6 @@ def test_unknown_assay(study, assay, hint):
     assert problem.hint.endswith(f"This version reads: {', '.join(ASSAYS)}.")
 
 
-@pytest.mark.parametrize(("form", "near"), [("h5da", "h5ad"), ("H5AD", "h5ad"), ("10x-dir", "10x_dir"), ("loom", None)])
-def test_unknown_format(study, form, near):
-    problem = study.one(f"A\tscrna\ta.h5ad\t{form}", header="sample\tassay\tpath\tformat")
-    assert (problem.key, problem.value) == ("format", form)
-    assert ("did you mean" in problem.hint) == bool(near)
-    assert near is None or repr(near) in problem.hint
-    assert all(known in problem.hint for known in FORMATS)
-
-
-def test_format_not_recognised(study):
-    study.file("reads.bam")
-    problem = study.one("A\tscrna\treads.bam")
-    assert (problem.key, problem.what) == ("path", "sample 'A': format not recognised")
-
-
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [
-        ("a.h5", "10x_h5"), ("a.h5ad", "h5ad"), ("A.H5AD", "h5ad"), ("a.mtx", "mtx"), ("a.mtx.gz", "mtx"),
-        ("a.csv", "dense"), ("a.tsv.gz", "dense"), ("a.txt", "dense"), ("a.bam", None), ("h5ad", None), ("a.gz", None),
-    ],
-)  # fmt: skip
-def test_recognise(tmp_path, name, form):
-    assert recognise(tmp_path / name) == form
-    assert recognise(tmp_path) == "10x_dir"
-
-
-def test_layer_of_another_format(study):
-    problem = study.one("A\tscrna\tc.h5\tcounts", header="sample\tassay\tpath\tlayer")
-    assert (problem.key, problem.value) == ("layer", "counts")
-
-
-def test_every_fault_of_a_row_and_every_row(study):
-    found, problems = study.rows(
-        "-x\tatac\tnowhere.h5ad\tfoo\tcounts\tno.tsv",
-        GOOD,
-        "B\tscrna\t\tfoo",
-        header="sample\tassay\tpath\tformat\tlayer\tmetadata",
-    )
-    assert [(p.row, p.key) for p in problems] == [
-        *[(2, key) for key in ("sample", "assay", "path", "metadata", "format")],
-        (4, "path"),
-        (4, "format"),
-    ]
-    assert [row.sample for row in found.rows] == ["A"]
-
-
-def test_an_incomplete_folder_is_found_beside_other_faults(study):
-    (study.config / "tenx").mkdir()
-    _, problems = study.rows("-x\tatac\ttenx")
-    assert [p.key for p in problems] == ["sample", "assay", "path"]
-
-
-@pytest.mark.parametrize("left_out", [None, 0, 1, 2])
-@pytest.mark.parametrize(
-    "names", [("matrix.mtx.gz", "features.tsv.gz", "barcodes.tsv.gz"), ("matrix.mtx", "genes.tsv", "barcodes.tsv")]
-)
-def test_tenx_folder(study, names, left_out):
-    files = [study.file(f"tenx/{name}") for name in names]
-    if left_out is None:
-        found, problems = study.rows("A\tscrna\ttenx/")
-        assert problems == []
-        assert found.rows[0].files() == tenx_files(study.config / "tenx") == files
-        assert found.rows[0].format == "10x_dir"
-    else:
-        files[left_out].unlink()
-        assert "not a complete 10x folder" in study.one("A\tscrna\ttenx").what
-
-
-@pytest.mark.parametrize(
-    ("matrix", "names"),
-    [("e.mtx", ("e.barcodes.tsv", "e.genes.tsv")), ("x/matrix.mtx.gz", ("x/barcodes.tsv.gz", "x/features.txt"))],
-)
-def test_files_of_a_matrix_are_those_beside_it_too(study, matrix, names):
-    files = [study.file(name) for name in (matrix, *names)]
-    found, problems = study.rows(f"A\tscrna\t{matrix}\tmeta.tsv", header="sample\tassay\tpath\tmetadata")
-    assert problems == []
-    assert mtx_names(files[0]) == tuple(files[1:])
-    assert found.rows[0].files() == [*files, study.config / "meta.tsv"]
-
-
-def test_files_of_a_lone_matrix(study):
-    assert study.rows("A\tscrna\te.mtx")[0].rows[0].files() == [study.config / "e.mtx"]
-
-
-def test_where_paths_may_point(study, tmp_path):
-    study.file("../data/in.h5ad")
-    outside = study.file("../../out.h5ad")
-    beside = tmp_path / "study-2"
-    beside.mkdir()
-    (beside / "x.h5ad").touch()
-    assert study.rows("A\tscrna\t../data/in.h5ad", f"B\tscrna\t{outside}", "C\tscrna\tx/../a.h5ad")[1] == []
-    for path in ("../../out.h5ad", "../data/../../out.h5ad", "../../study-2/x.h5ad", "../.."):
-        problem = study.one(f"A\tscrna\t{path}")
-        assert problem.what == "sample 'A': relative path leaves the study's folder"
-        assert "absolute path" in problem.hint
-
-
-def test_a_sheet_outside_its_study(study, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    found, problems = read_sheet(other / ".." / "study/config" / "s.tsv", other)
-    assert found is None
-    (study.config / "s.tsv").write_text("sample\tassay\tpath\nA\tscrna\ta.h5ad\nB\tscrna\t../../x.h5ad\n")
-    found, problems = read_sheet(other / ".." / "study/config" / "s.tsv", other)
-    assert [row.path for row in found.rows] == [study.config / "a.h5ad"]
-    assert [(p.row, p.what) for p in problems] == [(3, "sample 'B': relative path leaves the study's folder")]
-
-
-@pytest.mark.parametrize("path", ["nowhere.h5ad", "a.h5ad/b.h5ad", "~/a.h5ad", "no/where"])
-def test_files_that_do_not_exist(study, path):
-    problem = study.one(f"A\tscrna\t{path}")
-    assert problem.what == "sample 'A': file does not exist"
-    assert str(study.config / path) in problem.hint
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["x{y}.h5ad", "{wild}.h5ad", "}", "a\x1b[31m.h5ad", "a\x7f.h5ad", "a\u202e.h5ad", "a\0b.h5ad", "{}/../a.h5ad{"],
-)
-def test_paths_that_snakemake_or_a_terminal_would_misread(study, path):
-    problem = study.one(f"A\tscrna\t{path}")
-    assert problem.what == "sample 'A': path holds braces or control characters"
-    assert "\x1b" not in str(problem)
-
-
-def test_braces_in_the_folder_of_the_study(tmp_path):
-    study = Folder(tmp_path / "{x}")
-    assert "braces" in study.one(GOOD).what
-
-
-def test_a_name_too_long_for_the_file_system(study):
-    assert "cannot be reached" in study.one(f"A\tscrna\t{'a' * 300}.h5ad").what
-
-
-def test_a_folder_that_hides_its_files(study, monkeypatch):
-    real = Path.stat
-
-    def refuse(self, **more):
-        if self.name == "b.h5ad":
-            raise PermissionError(13, "Permission denied")
-        return real(self, **more)
-
-    monkeypatch.setattr(Path, "stat", refuse)
-    found, (problem,) = study.rows("B\tscrna\tb.h5ad", GOOD)
-    assert "Permission denied" in problem.what
-    assert len(found.rows) == 1
-
-
-@pytest.mark.parametrize("locked", ["a.h5ad", "meta.tsv", "tenx", "tenx/features.tsv"])
-def test_unreadable_files(study, monkeypatch, locked):
-    # As root every file can be read: the system's answer is replaced.
-    for name in ("matrix.mtx", "features.tsv", "barcodes.tsv"):
-        study.file(f"tenx/{name}")
-    real = os.access
-    monkeypatch.setattr(
-        module.os, "access", lambda path, mode: str(path) != str(study.config / locked) and real(path, mode)
-    )
-    problem = study.one("A\tscrna\ta.h5ad\tmeta.tsv", "T\tscrna\ttenx", header="sample\tassay\tpath\tmetadata")
-    assert problem.what.endswith("file cannot be read")
-    assert str(study.config / locked) in problem.hint
-    assert problem.key == ("metadata" if locked == "meta.tsv" else "path")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
-def test_really_unreadable_files(study):
-    (study.config / "a.h5ad").chmod(0)
-    assert "cannot be read" in study.one(GOOD).what
-    (study.config / "a.h5ad").chmod(stat.S_IRUSR)
-
-
 def test_rows_of_one_sample(study):
     header = "sample\tassay\tpath\tbatch\tdonor"
     found, problems = study.rows(
@@ -574,77 +360,6 @@ def test_number_of_batches(study, values, n):
     assert found.batches("metagenome") == 0
 
 
-PAIRS = {
-    "full": ([("b1", "c1"), ("b2", "c2")], True),
-    "none": ([("b1", "c1"), ("b1", "c2"), ("b2", "c1"), ("b2", "c2")], False),
-    "partial, connected": ([("b1", "c1"), ("b2", "c1"), ("b2", "c2")], False),
-    "a chain": ([("b1", "c1"), ("b1", "c2"), ("b2", "c2"), ("b2", "c3"), ("b3", "c3")], False),
-    "two components": ([("b1", "c1"), ("b1", "c2"), ("b2", "c3"), ("b3", "c3")], True),
-    "one batch": ([("b1", "c1"), ("b1", "c2")], False),
-    "one condition": ([("b1", "c1"), ("b2", "c1")], False),
-    "nothing": ([], False),
-    "empty values": ([("b1", "c1"), ("", "c2"), ("b2", "")], False),
-    "per cell": ([("obs:b", "c1"), ("b1", "c1"), ("b2", "obs:c")], False),
-}
-
-
-@pytest.mark.parametrize(("pairs", "confounded"), PAIRS.values(), ids=PAIRS)
-def test_confounding(pairs, confounded):
-    found = confounding("s.tsv", pairs)
-    assert [p.severity for p in found] == ["warning"] * confounded
-    if confounded:
-        assert all(f"{b}:" in found[0].what and c in found[0].what for b, c in pairs)
-
-
-@given(st.sets(st.tuples(st.sampled_from("wxyz"), st.sampled_from("abcd")), min_size=1))
-@settings(max_examples=200, deadline=None)
-def test_confounding_is_loss_of_rank(pairs):
-    """Both effects can be estimated if the design of batch and condition has every rank that it may have."""
-    batches, conditions = sorted({b for b, _ in pairs}), sorted({c for _, c in pairs})
-    design = np.array([[*(b == x for x in batches), *(c == x for x in conditions)] for b, c in pairs], dtype=float)
-    lost = np.linalg.matrix_rank(design) < len(batches) + len(conditions) - 1
-    assert bool(confounding("s", pairs)) == (lost and len(batches) > 1 and len(conditions) > 1)
-
-
-def test_confounding_in_a_sheet_is_a_warning(study):
-    found, (problem,) = study.rows(
-        "A\tscrna\ta.h5ad\tb1\tc1", "B\tscrna\tb.h5ad\tb2\tc2", header="sample\tassay\tpath\tbatch\tcondition"
-    )
-    assert (problem.severity, problem.key) == ("warning", "batch, condition")
-    assert len(found.rows) == 2
-
-
-_PATHS = st.none() | st.text("abc/. é", min_size=1, max_size=8).map(lambda s: Path("/" + s))
-
-
-@given(
-    st.builds(
-        InputRow,
-        sample=st.from_regex(SAMPLE_NAME, fullmatch=True),
-        assay=st.sampled_from(ASSAYS),
-        path=_PATHS.filter(bool),
-        format=st.sampled_from(FORMATS),
-        path_2=_PATHS,
-        layer=st.none() | st.text(max_size=4),
-        metadata=_PATHS,
-        covariates=st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
-        row=st.integers(1, 9),
-    )
-)
-def test_rows_survive_params_and_json(row):
-    plain = row.as_dict()
-    for again in (plain, json.loads(json.dumps(plain))):
-        assert InputRow.from_dict(again) == row
-
-
-def test_params_do_not_change_when_a_row_moves(study):
-    first = study.rows(GOOD)[0].rows[0]
-    moved = study.rows("B\tscrna\tb.h5ad", "# a note", GOOD)[0].rows[1]
-    assert (first.row, moved.row) == (2, 4)
-    assert first.as_dict() == moved.as_dict()
-    assert first.as_dict() != study.rows("A\tscrna\tb.h5ad")[0].rows[0].as_dict()
-
-
 @pytest.mark.parametrize(
     ("word", "known", "said"),
     [
@@ -666,7 +381,7 @@ def test_the_order_of_problems_does_not_depend_on_hashing(study):
     assert [p.key for p in problems] == [f"c{i}" for i in range(9)]
 
 
-def test_every_pair_of_lines_is_checked_once(study):
+def test_one_path_in_three_rows(study):
     rows = [f"{name}\tscrna\ta.h5ad" for name in ("A", "A", "A")]
     _, problems = study.rows(*rows)
     assert [p.row for p in problems] == [3, 4]

@@ -86,10 +86,12 @@ class CountsWriter:
         if self._flushed != self._arrays["data"].shape[0]:
             raise ValueError(f"{self._flushed} entries were appended, {self._arrays['data'].shape[0]} were promised")
         self._root["X"].create_array("indptr", data=self._indptr)
-        ad.io.write_elem(self._root, "obs", obs)
-        ad.io.write_elem(self._root, "var", var)
-        for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
-            ad.io.write_elem(self._root, name, {})
+        # Annotations are small: one chunk each. (Said aloud, because anndata is about to change its default.)
+        with ad.settings.override(auto_shard_zarr_v3=False):
+            ad.io.write_elem(self._root, "obs", obs)
+            ad.io.write_elem(self._root, "var", var)
+            for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+                ad.io.write_elem(self._root, name, {})
 
 
 class CountsStore:

@@ -8,7 +8,6 @@ but for ``batch_mixing_expected``, which says what ``batch_mixing`` would be wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,52 +15,8 @@ from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 
 from latentomics.config.scores import Scores
+from latentomics.score.catalogue import SCORES
 
-
-class Score(NamedTuple):
-    """How a score is called in a sentence, and what it means."""
-
-    name: str
-    meaning: str
-
-
-#: In the order of the scoreboard.
-SCORES = {
-    "label_ari": Score(
-        "Agreement with labels (ARI)", "adjusted Rand index of the chosen clusters with the known labels"
-    ),
-    "label_nmi": Score(
-        "Agreement with labels (NMI)", "normalised mutual information of the chosen clusters with the known labels"
-    ),
-    "label_silhouette": Score(
-        "Silhouette of labels", "silhouette of the known labels in the latent space, rescaled to 0..1"
-    ),
-    "label_purity": Score("Purity of labels", "share of a cell's nearest neighbours that carry its label"),
-    "batch_mixing": Score(
-        "Batch mixing", "inverse Simpson's index of batches among nearest neighbours (iLISI), rescaled to 0..1"
-    ),
-    "batch_mixing_expected": Score(
-        "Batch mixing expected", "the same if batch labels were shuffled: no batch effect at all"
-    ),
-    "neighbour_prediction": Score(
-        "Neighbour prediction", "variance of held-out expression that nearest neighbours in the latent space predict"
-    ),
-    "neighbour_overlap_pca": Score("Overlap with PCA", "share of nearest neighbours that PCA names too"),
-    "trustworthiness": Score(
-        "Trustworthiness", "how far latent neighbours are neighbours in log-normalised expression too"
-    ),
-    "stability": Score("Stability", "adjusted Rand index of the chosen clusters between subsamples of the cells"),
-}
-#: Scores that say which embedding is better; the others describe.
-RANKED = (
-    "label_ari",
-    "label_nmi",
-    "label_silhouette",
-    "label_purity",
-    "batch_mixing",
-    "neighbour_prediction",
-    "stability",
-)
 NEIGHBOURS = 15
 
 

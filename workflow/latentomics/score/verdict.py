@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from latentomics.score.scoreboard import RANKED, SCORES
+from latentomics.score.catalogue import RANKED, SCORES
 
 BASELINE = "pca"
 #: Scores of the chosen clusters: an embedding with a single cluster cannot win them.

@@ -61,16 +61,14 @@ def process_sample(
     organism = ingest["organism"] if organism == "auto" else organism
     metrics, limits, verdict = judge_cells(adata, qc, organism, gene_sets)
     passed = (verdict["reason"] == "").to_numpy()
-    if not passed.any():
-        raise InputError(all_cells_fail(sample, file, verdict))
     calls = call_doublets(adata[passed], doublets, seed)
     scores, called = np.full(adata.n_obs, np.nan), np.zeros(adata.n_obs, dtype=bool)
     scores[passed], called[passed] = calls.scores, calls.called
     if doublets.drop:
         verdict.loc[called, ["reason", "value", "limit"]] = [DOUBLET, np.nan, calls.threshold]
         verdict.loc[called, "value"] = scores[called]
-        if called[passed].all():
-            raise InputError(all_cells_fail(sample, file, verdict))
+    if (verdict["reason"] != "").all():
+        raise InputError(all_cells_fail(sample, file, verdict))
     cells = pd.concat(
         [
             pd.DataFrame({"sample": sample, "barcode": adata.obs_names}, index=adata.obs_names),

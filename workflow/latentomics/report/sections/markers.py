@@ -118,7 +118,7 @@ def _dot_plot(markers: pd.DataFrame, n_top: int) -> tuple[Figure | None, int]:
                 "y": 1,
                 "yanchor": "top",
                 "tickvals": [0, 1],
-                "ticktext": ["lowest mean", "highest mean"],
+                "ticktext": ["low", "high"],
                 "outlinewidth": 0,
             },
         },
@@ -135,7 +135,7 @@ def _dot_plot(markers: pd.DataFrame, n_top: int) -> tuple[Figure | None, int]:
     return figure(
         [dots],
         height=185 + max(25 * len(clusters), 130),
-        margin={"l": 60, "r": 124, "t": 12, "b": 80},
+        margin={"l": 60, "r": 90, "t": 12, "b": 80},
         xaxis=category_axis([_clipped(n) for n in best["symbol"]], tickangle=-90, range=[-0.7, len(features) - 0.3])
         | {"showgrid": False},
         yaxis=category_axis(

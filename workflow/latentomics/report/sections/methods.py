@@ -57,8 +57,8 @@ def _text(data: ReportData) -> list[str]:
     if (mads := get("qc", "n_mads")) is not None:
         text.append(
             f"Cells further than {setting(mads)} median absolute deviations from their sample's median in log total "
-            "counts or log detected genes, or above it in mitochondrial share, were dropped; doublets were called per "
-            "sample."
+            "counts or log detected genes, or as far above it in mitochondrial share, were dropped (fixed limits where "
+            "the settings below name them); Scrublet scored doublets in each sample."
         )
     if (n := data.verdict.get("n_selected")) is not None:
         text.append(f"{int(n):,} {data.features_noun} were selected for embedding.")
@@ -68,8 +68,10 @@ def _text(data: ReportData) -> list[str]:
         share = percent(get("clusters", "fraction", default=0.8), 0)
         threshold = setting(get("clusters", "min_stability", default=0.85))
         text.append(
-            f"Leiden clusterings over a grid of resolutions were repeated on {n} subsamples of {share} of the "
-            f"{data.observations}; the finest resolution whose mean adjusted Rand index reached {threshold} was chosen."
+            f"At each resolution of a grid, Leiden's clusters that held-out {data.observations} could not tell apart "
+            f"(d' below {setting(get('clusters', 'min_separation', default=0))}) were merged; this was repeated on {n} "
+            f"subsamples of {share} of the {data.observations}, and the resolution with most clusters whose mean "
+            f"adjusted Rand index reached {threshold} was chosen."
         )
     text.append(
         f"Expression in this page is log1p of counts scaled to {data.target_sum:,.0f} per {data.observation}. "

@@ -40,6 +40,7 @@ def build(data: ReportData) -> Section | None:
             "fraction": data.setting("clusters", "fraction"),
             "max_cells": data.setting("clusters", "max_cells"),
             "pinned": pinned,
+            "min_separation": data.setting("clusters", "min_separation"),
         },
         payload={"figures": figures},
     )
@@ -88,13 +89,13 @@ def _stability(selection: pd.DataFrame, threshold: Any) -> Figure:
             }
         )
     common = {"type": "scatter", "x": places, "text": hover, "hoverinfo": "text"}
-    for column, name, colour, dash in (
-        ("stability", "stability, mean adjusted Rand index", ACCENT, "solid"),
-        ("separation", "separation", color(1), "dash"),
+    for column, name, colour, dash, axis_of in (
+        ("separation", "separation, smallest d' between clusters", color(1), "dash", "y2"),
+        ("stability", "stability, mean adjusted Rand index", ACCENT, "solid", "y"),
     ):
         if column in selection:
             look = {"mode": "lines+markers", "line": line(2, colour, dash), "marker": {"size": 6, "color": colour}}
-            traces.append(common | look | {"name": name, "y": selection[column].tolist()})
+            traces.append(common | look | {"name": name, "y": selection[column].tolist(), "yaxis": axis_of})
     shapes, notes = [], []
     if threshold is not None:
         span = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": threshold, "y1": threshold}
@@ -119,15 +120,19 @@ def _stability(selection: pd.DataFrame, threshold: Any) -> Figure:
             }
         )
         notes.append(note("chosen", place, 0.02, yref="paper", yanchor="bottom", font={"size": 12, "color": INK}))
-    low = min(0.0, float(selection["separation"].min()) - 0.05) if "separation" in selection else 0.0
+    # d' has no upper end: an axis of its own on the right, from 0 so that heights can be compared.
+    highest = float(selection["separation"].max()) if "separation" in selection else float("nan")
+    right = axis("separation, d'", overlaying="y", side="right", showgrid=False, rangemode="tozero")
+    right["range"] = [0, 1.15 * highest if pd.notna(highest) else 1]
     return figure(
         traces,
         height=290,
         showlegend=True,
-        margin={"l": 56, "r": 12, "t": 6, "b": 60},
+        margin={"l": 56, "r": 56, "t": 6, "b": 60},
         xaxis=category_axis(labels, "Leiden resolution, and below it the number of clusters")
         | {"range": [-0.6, len(places) - 0.4], "showgrid": False},
-        yaxis=axis("score", range=[low if pd.notna(low) else 0.0, 1.04]),
+        yaxis=axis("stability", range=[0.0, 1.04]),
+        yaxis2=right,
         shapes=shapes,
         annotations=notes,
     )
@@ -136,7 +141,8 @@ def _stability(selection: pd.DataFrame, threshold: Any) -> Figure:
 def _hover(row: pd.Series) -> str:
     parts = [f"resolution {setting(float(row['resolution']))}"]
     if "n_clusters" in row:
-        parts.append(f"{number(row['n_clusters'])} clusters")
+        before = f" ({number(row['n_leiden'])} before merging)" if "n_leiden" in row else ""
+        parts.append(f"{number(row['n_clusters'])} clusters{before}")
     for column in ("stability", "stability_low", "stability_high", "separation", "smallest_cluster"):
         if column in row and pd.notna(row[column]):
             parts.append(f"{column.replace('_', ' ')} {number(row[column])}")

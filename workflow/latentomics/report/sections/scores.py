@@ -10,93 +10,39 @@ import pandas as pd
 from latentomics.report.data import ReportData
 from latentomics.report.section import Section
 from latentomics.report.words import duration, megabytes, number
+from latentomics.score.catalogue import SCORES
 
 
 @dataclass(frozen=True)
-class Score:
-    """What a column of the scoreboard means.
+class Row:
+    """How the table shows one score or cost.
 
     Attributes
     ----------
-    title
-        Heading.
-    meaning
-        One line for the legend.
-    span
-        Worst and best value, as text.
+    title, meaning, group
+        Heading, one line for the legend, and the heading under which it stands.
     best
         Which direction wins; None for figures that are not a contest.
-    group
-        Heading under which it stands.
+    share
+        Whether the value is a share that a bar can show.
     """
 
     title: str
     meaning: str
-    span: str
-    best: Literal["high", "low"] | None
     group: str
+    best: Literal["high", "low"] | None = None
+    share: bool = False
 
 
-SCORES: dict[str, Score] = {
-    "batch_mixing": Score(
-        "Batch mixing",
-        "how evenly batches mix among each cell's neighbours (iLISI, rescaled)",
-        "0 to 1",
-        "high",
-        "Batches",
-    ),
-    "batch_mixing_expected": Score(
-        "Mixing expected",
-        "batch mixing if batch had no effect at all: the ceiling to compare with",
-        "0 to 1",
-        None,
-        "Batches",
-    ),
-    "label_ari": Score(
-        "Adjusted Rand index",
-        "agreement of the chosen clusters with the known labels",
-        "0 (chance) to 1",
-        "high",
-        "Known labels",
-    ),
-    "label_nmi": Score(
-        "Normalised mutual information",
-        "the same agreement, kinder to clusters that split one label",
-        "0 to 1",
-        "high",
-        "Known labels",
-    ),
-    "label_silhouette": Score(
-        "Silhouette",
-        "how compact and apart the known labels lie in the latent space (rescaled)",
-        "0 to 1",
-        "high",
-        "Known labels",
-    ),
-    "label_purity": Score(
-        "Purity", "how pure in label each cell's neighbours are (cLISI, rescaled)", "0 to 1", "high", "Known labels"
-    ),
-    "neighbour_overlap_pca": Score(
-        "Overlap with PCA", "share of each cell's neighbours that PCA gives it too", "0 to 1", None, "Without labels"
-    ),
-    "trustworthiness": Score(
-        "Trustworthiness",
-        "whether neighbours in the latent space were neighbours in the data",
-        "0 to 1",
-        "high",
-        "Without labels",
-    ),
-    "stability": Score(
-        "Stability",
-        "mean adjusted Rand index between resampled clusterings at the chosen resolution",
-        "0 to 1",
-        "high",
-        "Without labels",
-    ),
-    "n_clusters": Score("Clusters", "number of clusters at the chosen resolution", "", None, "Without labels"),
-    "seconds": Score("Time", "wall-clock time of the embedding", "", "low", "Cost"),
-    "max_rss_mb": Score("Peak memory", "largest resident memory of the embedding's job", "", "low", "Cost"),
-    "device": Score("Device", "where it was computed", "", None, "Cost"),
+ROWS: dict[str, Row] = {
+    **{
+        name: Row(score.name, score.meaning, score.group, "high" if score.ranked else None, share=True)
+        for name, score in sorted(SCORES.items(), key=lambda item: item[1].group)
+    },
+    "n_clusters": Row("Clusters", "number of clusters at the chosen resolution", "Without labels"),
+    "seconds": Row("Time", "wall-clock time of the embedding", "Cost", "low"),
+    "max_rss_mb": Row("Peak memory", "largest resident memory of the embedding's job", "Cost", "low"),
+    "device": Row("Device", "where it was computed", "Cost"),
 }
 
 
@@ -109,10 +55,10 @@ def build(data: ReportData) -> Section | None:
         return None
     tie = float(data.setting("scores", "tie", default=0.0))
     # Known scores in the order above, then whatever else was written.
-    columns = [c for c in SCORES if c in table] + [c for c in table.columns if c not in SCORES]
+    columns = [c for c in ROWS if c in table] + [c for c in table.columns if c not in ROWS]
     groups: dict[str, list[dict[str, Any]]] = {}
     for column in columns:
-        score = SCORES.get(column) or _unknown(column)
+        score = ROWS.get(column) or _unknown(column)
         row = {"score": score, "cells": _cells(table[column], score, column, tie)}
         groups.setdefault(score.group, []).append(row)
     return Section(
@@ -123,6 +69,7 @@ def build(data: ReportData) -> Section | None:
             "heads": [{"title": data.title_of(m), "primary": m == data.primary} for m in table.index],
             "groups": list(groups.items()),
             "sentences": [str(s) for s in data.verdict.get("sentences") or []],
+            "primary": data.title_of(data.primary) if data.primary else "",
             "why_primary": str(data.verdict.get("why_primary") or ""),
             "tie": tie,
             "max_cells": data.setting("scores", "max_cells"),
@@ -131,8 +78,8 @@ def build(data: ReportData) -> Section | None:
     )
 
 
-def _unknown(name: str) -> Score:
-    return Score(str(name).replace("_", " ").capitalize(), "", "", None, "Other")
+def _unknown(name: str) -> Row:
+    return Row(str(name).replace("_", " ").capitalize(), "", "Other")
 
 
 def _fixed(value: Any) -> str:
@@ -143,7 +90,7 @@ def _known(values: pd.Series) -> pd.Series:
     return values.notna() & (values.astype(str) != "")
 
 
-def _cells(values: pd.Series, score: Score, name: str, tie: float) -> list[dict[str, Any]]:
+def _cells(values: pd.Series, score: Row, name: str, tie: float) -> list[dict[str, Any]]:
     numbers = pd.to_numeric(values, errors="coerce")
     best: set[int] = set()
     # With one embedding there is no contest; the tie is in score units and says nothing about seconds or megabytes.
@@ -151,13 +98,12 @@ def _cells(values: pd.Series, score: Score, name: str, tie: float) -> list[dict[
         margin = tie if score.best == "high" else 0.0
         near = numbers >= numbers.max() - margin if score.best == "high" else numbers <= numbers.min() + margin
         best = {i for i, hit in enumerate(near) if hit}
-    unit = score.span.startswith("0")
-    show = {"seconds": duration, "max_rss_mb": megabytes}.get(name, _fixed if unit else number)
+    show = {"seconds": duration, "max_rss_mb": megabytes}.get(name, _fixed if score.share else number)
     return [
         {
             "text": show(value if pd.notna(value) else None),
             "best": i in best,
-            "share": min(max(float(numbers.iloc[i]), 0.0), 1.0) if unit and pd.notna(numbers.iloc[i]) else None,
+            "share": min(max(float(numbers.iloc[i]), 0.0), 1.0) if score.share and pd.notna(numbers.iloc[i]) else None,
         }
         for i, value in enumerate(values)
     ]

@@ -72,6 +72,8 @@ def _facts(data: ReportData, methods: list[str]) -> list[dict[str, Any]]:
 
 
 def _fact(value: Any, digits: int) -> str:
+    if isinstance(value, list):  # one figure per number of dimensions
+        return f"{number(value[-1], digits)} ({len(value)} dimensions)" if value else number(None)
     return str(value) if isinstance(value, str) and value else number(value, digits)
 
 

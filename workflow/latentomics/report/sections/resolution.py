@@ -122,7 +122,7 @@ def _stability(selection: pd.DataFrame, threshold: Any) -> Figure:
         notes.append(note("chosen", place, 0.02, yref="paper", yanchor="bottom", font={"size": 12, "color": INK}))
     # d' has no upper end: an axis of its own on the right, from 0 so that heights can be compared.
     highest = float(selection["separation"].max()) if "separation" in selection else float("nan")
-    right = axis("separation, d'", overlaying="y", side="right", showgrid=False, rangemode="tozero")
+    right = axis("separation, d'", overlaying="y", side="right", showgrid=False, tickmode="auto", nticks=5)
     right["range"] = [0, 1.15 * highest if pd.notna(highest) else 1]
     return figure(
         traces,

@@ -233,17 +233,19 @@ def test_values_of_the_command_line_have_no_line(check):
     text = "seed: 3\nqc:\n  n_mads: 4\nclusters:\n  resolutions: [1]\n"
     raw = yaml.safe_load(text) | {
         "seed": -3,  # another value than in the file
-        "qc": {"n_mads": 4, "min_counts": -1},  # not in the file
+        "qc": {"n_mads": 4, "min_counts": -1, "more": {"a": 1}},  # not in the file
         "clusters": {"resolutions": [1, -1]},
         "grph": {},
     }
     _, problems = check(text, raw)
-    assert places(problems) == {
-        ("seed", None),
-        ("qc.min_counts", None),
-        ("clusters.resolutions.1", None),
-        ("grph", None),
-    }
+    keys = ("seed", "qc.min_counts", "qc.more", "clusters.resolutions.1", "grph")
+    assert places(problems) == {(key, None) for key in keys}
+
+
+def test_keys_of_the_command_line_that_are_no_text(check):
+    config, problems = check("", {1: 2, "qc": {3: 4, "n_mads": 2}, None: 5})
+    assert places(problems) == {("1", None), ("qc.3", None), ("None", None)}
+    assert config.qc.n_mads == 2
 
 
 def test_values_of_file_and_command_line_together(check):

@@ -132,6 +132,14 @@ def test_fractions_means_and_fold_changes_are_direct(
         np.testing.assert_allclose(mine["log2_fold_change"], np.log2(ratio), atol=1e-6)
 
 
+def test_blocks_of_the_store_do_not_matter(
+    store: CountsStore, clusters: pd.Series, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountsStore.blocks, "__defaults__", (1000,))
+    assert len(list(store.blocks())) > 5
+    pd.testing.assert_frame_equal(find_markers(store, clusters, ALL, TARGET, seed=0), table)
+
+
 def test_the_table_is_ordered(table: pd.DataFrame, store: CountsStore) -> None:
     assert list(table) == list(COLUMNS)
     assert list(dict.fromkeys(table["cluster"])) == ["0", "1", "2", "3", "4", "10"], "10 comes after 4"

@@ -188,6 +188,13 @@ def test_nothing_left_out(tmp_path):
     assert merged.warnings.empty
 
 
+def test_no_shared_gene(tmp_path):
+    files = [put(tmp_path, "a", np.eye(2), ["g0", "g1"]), put(tmp_path, "b", np.eye(2), ["g2", "g3"])]
+    with pytest.raises(InputError, match=r"samples.tsv, ingest.join: no gene is shared by all samples(.|\n)*Hint:"):
+        merge(tmp_path, files, "inner")
+    assert not (tmp_path / "counts.zarr").exists()
+
+
 def test_join_genes_of_one_sample():
     var = pd.DataFrame({"ensembl": ["", ""], "symbol": ["A", ""]}, index=["A", "B"])
     for join in ("outer", "inner"):

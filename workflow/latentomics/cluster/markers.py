@@ -84,7 +84,7 @@ def find_markers(
                 "mean_in": log_means[i, tested] / size[i],
                 "mean_out": (log_means.sum(axis=0) - log_means[i])[tested] / rest,
                 "p": p[i],
-                "p_adjusted": stats.false_discovery_control(p[i]) if len(tested) else p[i],
+                "p_adjusted": stats.false_discovery_control(p[i]),
             }
         )
         table = table.sort_values(["auroc", "feature"], ascending=[False, True], kind="stable", ignore_index=True)

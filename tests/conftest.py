@@ -1,14 +1,10 @@
-"""How the tests are spread over two workers."""
+"""How the tests are spread over two workers: each file on one of them, the long ones first."""
 
 from __future__ import annotations
 
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file on one worker, and all tests that share a finished run; begin with the long ones."""
-    for item in items:
-        shared = "finished" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("finished run" if shared else item.path.stem))
+    """Begin with the runs of the workflow: they are the longest, and the short tests fill the other worker."""
     items.sort(key=lambda item: "workflow" not in item.path.parts)

@@ -124,6 +124,14 @@ def test_separated_blobs_stay_and_their_pieces_are_put_together() -> None:
     assert 8.5 < separation < 11, "the smallest distance that remains, ten"
 
 
+def test_a_cloud_cut_into_bands_ends_in_one() -> None:
+    # The outer bands are far from each other: only distances measured anew after every merge see that none is a gap.
+    latent = np.random.default_rng(3).normal(size=(1200, 3))
+    bands = np.searchsorted([-1.5, -0.5, 0.5, 1.5], latent[:, 0])
+    assert Halves(latent, bands, 0).separation(0, 3) > 5
+    assert set(merge_unseparated(latent, bands, 4.65, 0)[0]) == {0}
+
+
 def test_nothing_is_merged_that_is_far_enough_apart() -> None:
     latent, truth = blobs(200, np.array([[0.0, 0], [6, 0]]))
     assert len(set(merge_unseparated(latent, truth, 5.0, 0)[0])) == 2

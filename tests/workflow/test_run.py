@@ -181,8 +181,10 @@ def test_killed_run_resumes_to_the_same_bytes(finished: Study, killed: Study) ->
         torch.load(study.folder / "results" / SCVI_MODEL, weights_only=False, map_location="cpu")["model_state_dict"]
         for study in (finished, killed)
     ]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    tensors = [{name: value for name, value in each.items() if isinstance(value, torch.Tensor)} for each in weights]
+    assert len(tensors[0]) > 10
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
 
 
 def test_failing_job_names_its_cause(new_study: Callable[..., Study]) -> None:

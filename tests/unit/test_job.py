@@ -20,6 +20,7 @@ def run(body: str, log: Path, before: str = "") -> tuple[subprocess.CompletedPro
         f"with job({str(log)!r}, 'Sample A'):\n{indented}\nprint('after the job')\n"
     )
     env = {**os.environ, "PYTHONPATH": str(WORKFLOW), "PYTHONIOENCODING": "utf-8"}
+    env.pop("PYTHONUNBUFFERED", None)  # it would hide output that is still waiting in a buffer
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, text=True, capture_output=True, timeout=120, check=False
     )

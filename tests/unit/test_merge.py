@@ -136,12 +136,12 @@ def test_equals_a_dense_join(tmp_path_factory, samples, join, seed, block):
 
 
 def test_annotations(tmp_path):
-    one = put(tmp_path, "a", np.eye(3), ["ENSG01", "ENSG02", "tgt"], ["", "BETA", "tgt"], batch="b1", label_type="x")
+    one = put(tmp_path, "a", np.eye(3), ["tgt", "ENSG01", "ENSG02"], ["tgt", "", "BETA"], batch="b1", label_type="x")
     two = put(tmp_path, "b", np.eye(2), ["ENSG02", "ENSG01"], ["OTHER", "ALPHA"], batch="b2", label_type=["y", "z"])
     merged, store = merge(tmp_path, [one, two])
-    assert list(store.var.index) == ["ENSG01", "ENSG02", "tgt"]
-    assert list(store.var["ensembl"]) == ["ENSG01", "ENSG02", ""]
-    assert list(store.var["symbol"]) == ["ALPHA", "BETA", "tgt"], "the first that is known"
+    assert list(store.var.index) == ["tgt", "ENSG01", "ENSG02"], "in order of first appearance"
+    assert list(store.var["ensembl"]) == ["", "ENSG01", "ENSG02"]
+    assert list(store.var["symbol"]) == ["tgt", "ALPHA", "BETA"], "the first that is known"
     assert list(store.obs.columns) == ["sample", "barcode", "batch", "label_type", "total_counts", "doublet_score"]
     assert list(store.obs["label_type"]) == ["x", "x", "x", "y", "z"]
     assert list(store.obs.index) == ["a_c0", "a_c1", "a_c2", "b_c0", "b_c1"]

@@ -127,6 +127,10 @@ def test_values_as_a_person_writes_them(value, text):
     assert _scalar(value) == text
 
 
+def test_a_long_default_stays_on_its_line():
+    assert _scalar("word " * 40 + "end") == "word " * 40 + "end"
+
+
 def test_the_schema_agrees_with_the_model():
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text("utf-8"))

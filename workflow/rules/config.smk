@@ -14,6 +14,7 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.utils import update_config
 
 from latentomics.config.environment import drop_dead_lock, remember_run, share_package
 from latentomics.config.fingerprint import fingerprint
@@ -38,7 +39,7 @@ CONFIG_FILE = Path(
 def load_study():
     """Config and sheet; every fault of both, and of the readable matrices too, in one listing."""
     raw, problems = read_yaml(CONFIG_FILE)
-    raw |= dict(config)
+    update_config(raw, config)  # nested: a key given on the command line leaves its neighbours alone
     loaded, found = load_config(raw, CONFIG_FILE)
     problems += found
     sheet, found = read_sheet(STUDY / loaded.samples, STUDY)

@@ -39,7 +39,9 @@ CONFIG_FILE = Path(
 def load_study():
     """Config and sheet; every fault of both, and of the readable matrices too, in one listing."""
     raw, problems = read_yaml(CONFIG_FILE)
-    update_config(raw, config)  # nested: a key given on the command line leaves its neighbours alone
+    update_config(
+        raw, config
+    )  # nested: a key given on the command line leaves its neighbours alone
     loaded, found = load_config(raw, CONFIG_FILE)
     problems += found
     sheet, found = read_sheet(STUDY / loaded.samples, STUDY)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from latentomics.cluster.graph import as_scanpy_has_it
 from latentomics.config.layouts import Layouts
 
 
@@ -26,17 +25,10 @@ def layout_table(
     return pd.DataFrame(coordinates, index=index, columns=["umap1", "umap2", "tsne1", "tsne2"])
 
 
-def _umap(latent: np.ndarray, graph: tuple[Any, Any, int], params: Layouts, seed: int) -> np.ndarray:
-    import anndata as ad
+def _umap(latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int) -> np.ndarray:
     import scanpy as sc
 
-    distances, connectivities, n_neighbors = graph
-    holder = ad.AnnData(latent.astype(np.float32), obsp={"distances": distances, "connectivities": connectivities})
-    holder.uns["neighbors"] = {
-        "connectivities_key": "connectivities",
-        "distances_key": "distances",
-        "params": {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean", "use_rep": "X"},
-    }
+    holder = as_scanpy_has_it(latent.astype(np.float32), *graph)
     # The spectral start solves for eigenvectors that tiny graphs do not have.
     start = "spectral" if len(latent) > 50 else "random"
     sc.tl.umap(holder, min_dist=params.umap_min_dist, init_pos=start, random_state=seed)

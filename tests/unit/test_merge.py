@@ -114,10 +114,14 @@ def test_equals_a_dense_join(tmp_path_factory, samples, join, seed, block):
         parts.append(pd.DataFrame(counts[kept], index=[f"s{i}_c{c}" for c in kept], columns=genes))
     expected = pd.concat(parts, join=join).fillna(0).astype(int)
     order = list(dict.fromkeys(g for genes, _, _ in samples for g in genes if g in expected))
+    # An inner join may take a cell its last count; with none at all, the study is wrong.
+    empty = expected.index[expected[order].sum(axis=1) == 0] if join == "inner" else expected.index[:0]
+    expected = expected.drop(empty)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK", block)
-        if not order:
-            with pytest.raises(InputError, match=r"samples.tsv, ingest.join: no gene is shared(.|\n)*Hint:"):
+        if not order or expected.empty:
+            what = "no cell has a count" if order else "no gene is shared"
+            with pytest.raises(InputError, match=rf"samples.tsv, ingest.join: {what}(.|\n)*Hint:"):
                 merge(folder, files, join)
             return
         merged, store = merge(folder, files, join)
@@ -126,7 +130,7 @@ def test_equals_a_dense_join(tmp_path_factory, samples, join, seed, block):
     pd.testing.assert_frame_equal(found, expected[order], check_dtype=False, check_names=False)
     assert found.index.is_unique
     assert list(store.var["n_samples"]) == [sum(g in genes for genes, _, _ in samples) for g in order]
-    out = {f"s{i}_c{c}" for i, (_, n, drop) in enumerate(samples) for c in drop if c < n}
+    out = {f"s{i}_c{c}" for i, (_, n, drop) in enumerate(samples) for c in drop if c < n} | set(empty)
     lost = set(GENES) & {g for genes, _, _ in samples for g in genes} - set(order)
     assert set(merged.ledger["observation"]) == out | lost
     assert len(merged.ledger) == len(out) + len(lost)
@@ -164,7 +168,7 @@ def test_same_barcode_in_two_samples(tmp_path):
 
 
 def test_ledger(tmp_path):
-    one = put(tmp_path, "a", [[9, 0], [0, 3], [0, 4]], ["g0", "g1"], drop=[1])
+    one = put(tmp_path, "a", [[9, 1], [0, 3], [0, 4]], ["g0", "g1"], drop=[1])
     two = put(tmp_path, "b", [[1, 2]], ["g1", "g2"])
     three = put(tmp_path, "c", [[1]], ["g1"])
     merged, store = merge(tmp_path, [one, two, three], "inner")
@@ -178,6 +182,30 @@ def test_ledger(tmp_path):
     assert list(store.var.index) == ["g1"]
     everything, _ = merge(tmp_path, [one, two, three], "outer")
     assert list(everything.ledger["observation"]) == ["a_c1"]
+
+
+def test_inner_join_drops_cells_that_it_leaves_without_counts(tmp_path):
+    one = put(tmp_path, "a", [[9, 0], [0, 3], [0, 4]], ["g0", "g1"], drop=[2])
+    two = put(tmp_path, "b", [[1, 2]], ["g0", "g2"])
+    merged, store = merge(tmp_path, [one, two], "inner")
+    assert frame(store).to_dict("split") == {"index": ["a_c0", "b_c0"], "columns": ["g0"], "data": [[9], [1]]}
+    assert not merged.cells.loc["a_c1", "keep"]
+    rows = merged.ledger[merged.ledger["kind"] == "cell"].to_numpy().tolist()
+    assert rows == [
+        ["a_c1", "cell", "a", "ingest.join", "no counts in shared genes", 0.0, 1.0],
+        ["a_c2", "cell", "a", "qc", "low counts", 4.0, 500.0],
+    ]
+    assert list(merged.samples["n_kept"]) == [1, 1]
+    assert merged.samples["notes"][0] == "1 cells have no counts in the genes that all samples share"
+    everything, store = merge(tmp_path, [one, two], "outer")
+    assert len(store.obs) == 3
+    assert list(everything.samples["notes"]) == ["", ""]
+
+
+def test_no_cell_has_counts_in_the_shared_genes(tmp_path):
+    files = [put(tmp_path, "a", [[0, 1]], ["g0", "g1"]), put(tmp_path, "b", [[0, 1]], ["g0", "g2"])]
+    with pytest.raises(InputError, match=r"samples.tsv, ingest.join: no cell has a count in the genes(.|\n)*Hint:"):
+        merge(tmp_path, files, "inner")
 
 
 def test_nothing_left_out(tmp_path):

@@ -25,13 +25,18 @@ FAULTS = {
     "path escapes": r"sample 'escape': relative path leaves the study's folder",
     "unreadable encoding": r"sample 'encoded'.*",
     "slash in name": r"sample name cannot be used \(value '\.\./slash'\)",
+    "unknown covariate": r"config\.yaml, row \d+, embeddings\.scvi\.covariates\.0: the sample sheet has no column "
+    r"'dose' \(value 'dose'\)\n\s+Hint: Columns of .*samples\.tsv that describe samples: batch, condition\.",
+    "mate of a matrix": r"sample 'mated': `path_2` has no use here",
     "confounded": r"batch is confounded with condition",
 }
 
 
 @pytest.fixture(scope="module")
 def listing(new_study: Callable[..., Study]) -> tuple[Study, str, int]:
-    study = new_study("faults", qc={"n_mad": 3}, embeddings={"methods": ["pca", "scvii"]})
+    study = new_study(
+        "faults", qc={"n_mad": 3}, embeddings={"methods": ["pca", "scvii"], "scvi": {"covariates": ["dose"]}}
+    )
     folder = study.folder / "data"
     folder.mkdir()
     good = _matrix()
@@ -56,8 +61,9 @@ def listing(new_study: Callable[..., Study]) -> tuple[Study, str, int]:
     ]
     other = next(path for path in (study.folder / "config/batch2_control").iterdir() if path.name != "cells.tsv")
     rows[-1] = ("other", str(other.relative_to(study.folder / "config")), "b2", "c2")
-    sheet = ["\t".join(("sample", "assay", "path", "batch", "condition"))]
-    sheet += ["\t".join((name, "scrna", path, batch, condition)) for name, path, batch, condition in rows]
+    sheet = ["\t".join(("sample", "assay", "path", "batch", "condition", "path_2"))]
+    sheet += ["\t".join((name, "scrna", path, batch, condition, "")) for name, path, batch, condition in rows]
+    sheet.append("mated\tscrna\t../data/twice.csv\tb1\tc1\t../data/encoded.csv")
     (study.folder / "config/samples.tsv").write_text("\n".join(sheet) + "\n")
     done = study.run()
     return study, done.stdout + done.stderr, done.returncode

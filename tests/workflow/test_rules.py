@@ -57,6 +57,15 @@ def test_changed_setting_reruns_only_what_uses_it(finished: Study) -> None:
     assert rules_of(done.stdout + done.stderr) == {"markers", "report_page"}
 
 
+def test_key_on_the_command_line_keeps_its_neighbours(finished: Study) -> None:
+    done = finished.run("--dry-run", "--config", "embeddings={scvi: {n_layers: 2}}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Had the section been replaced, every embedding would have lost its small settings and been trained anew.
+    assert "embedding by scvi" in done.stdout
+    assert "embedding by pca" not in done.stdout
+    assert "n_layers" not in (finished.folder / "config/config.yaml").read_text()
+
+
 def test_edited_name_file_of_a_tenx_folder_reruns_its_sample(finished: Study) -> None:
     """The folder itself does not change when a file in it does; its three files are what the job depends on."""
     (barcodes,) = (finished.folder / "config/batch1_control").rglob("barcodes.tsv*")

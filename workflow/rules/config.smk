@@ -21,6 +21,7 @@ from latentomics.config.fingerprint import fingerprint
 from latentomics.config.load import load_config, read_yaml
 from latentomics.config.needs import memory, minutes
 from latentomics.config.sheet import read_sheet
+from latentomics.config.study import study_problems
 from latentomics.embed import registry as embedding_registry
 from latentomics.problems import listing
 
@@ -39,13 +40,14 @@ CONFIG_FILE = Path(
 def load_study():
     """Config and sheet; every fault of both, and of the readable matrices too, in one listing."""
     raw, problems = read_yaml(CONFIG_FILE)
-    update_config(
-        raw, config
-    )  # nested: a key given on the command line leaves its neighbours alone
+    # Nested: a key given on the command line leaves its neighbours alone.
+    update_config(raw, config)
     loaded, found = load_config(raw, CONFIG_FILE)
     problems += found
     sheet, found = read_sheet(STUDY / loaded.samples, STUDY)
     problems += found
+    if sheet:
+        problems += study_problems(loaded, CONFIG_FILE, sheet)
     if any(p.severity == "error" for p in problems):
         if workflow.is_main_process and sheet:
             problems += matrix_problems(loaded, sheet)

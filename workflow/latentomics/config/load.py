@@ -179,6 +179,11 @@ def _drop(values: dict, loc: tuple) -> None:
         values.pop(names[-1], None)
 
 
+def line_of(path: Path, key: tuple) -> int | None:
+    """Line of a key in a config file; None where it does not stand there."""
+    return _lines(path).get(key)
+
+
 def _lines(path: Path) -> dict[tuple, int]:
     """Line number of every key of a YAML file; empty where it cannot be parsed (values from the command line)."""
     try:

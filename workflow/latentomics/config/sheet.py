@@ -279,6 +279,8 @@ def _read_row(
             f"{of_sample}not a complete 10x folder",
             "it must hold matrix.mtx, features.tsv (or genes.tsv) and barcodes.tsv, each plain or .gz.",
         )
+    if values.get("path_2"):
+        fault("path_2", f"{of_sample}`path_2` has no use here", "it names the mates of FASTQ reads; leave it empty.")
     if values.get("layer") and form in FORMATS and form != "h5ad":
         fault("layer", f"{of_sample}`layer` only applies to .h5ad files", "leave it empty for other formats.")
     if problems:

@@ -17,10 +17,11 @@ from scipy.sparse import csr_matrix
 from latentomics.config.sheet import confounding
 from latentomics.io.store import CountsWriter, row_blocks
 from latentomics.problems import InputError, Problem
-from latentomics.scrna.qc import REASONS
+from latentomics.scrna.qc import DOUBLET, REASONS
 
 #: Columns of the ledger: every observation or feature removed, by which rule, why.
 LEDGER = ("observation", "kind", "sample", "rule", "reason", "value", "limit")
+NO_SHARED_GENE = "no counts in shared genes"
 _NOT_IN_STORE = ("keep", "reason", "value", "limit")
 #: Entries of a sample in memory at once.
 _BLOCK = 1 << 24
@@ -62,7 +63,7 @@ def merge_samples(files: Sequence[SampleFiles], store: Path, join: Literal["oute
     Raises
     ------
     InputError
-        No gene is shared by all samples, with ``join`` at ``inner``.
+        No gene is shared by all samples, or no cell has counts in those that are, with ``join`` at ``inner``.
     """
     cells = [pd.read_parquet(f.cells) for f in files]
     summaries = [json.loads(f.summary.read_text()) for f in files]
@@ -71,8 +72,17 @@ def merge_samples(files: Sequence[SampleFiles], store: Path, join: Literal["oute
     if var.empty:
         hint = "set `ingest.join` to outer, or quantify the samples against the same annotation."
         raise InputError(Problem(sheet, "no gene is shared by all samples", hint, key="ingest.join", value=join))
-    kept = [table["keep"].to_numpy(dtype=bool) for table in cells]
-    n_nonzero = sum(_count_nonzero(f.counts, k, g, var) for f, k, g in zip(files, kept, genes, strict=True))
+    n_nonzero, kept = 0, []
+    for i, (file, gene) in enumerate(zip(files, genes, strict=True)):
+        entries = _entries(file.counts, gene, var)
+        if join == "inner":  # it may take a kept cell its last count
+            cells[i] = _without_counts(cells[i], entries == 0)
+        kept.append(cells[i]["keep"].to_numpy(dtype=bool))
+        n_nonzero += int(entries[kept[-1]].sum())
+    if not any(keep.any() for keep in kept):
+        hint = "set `ingest.join` to outer, or quantify the samples against the same annotation."
+        what = "no cell has a count in the genes that all samples share"
+        raise InputError(Problem(sheet, what, hint, key="ingest.join", value=join))
     writer = CountsWriter(store, sum(int(k.sum()) for k in kept), len(var), n_nonzero)
     for file, keep, gene in zip(files, kept, genes, strict=True):
         for block in _kept_blocks(file.counts, keep, gene.index, var.index):
@@ -122,12 +132,25 @@ def join_genes(
     return var, dropped
 
 
-def _count_nonzero(path: Path, keep: np.ndarray, genes: pd.DataFrame, var: pd.DataFrame) -> int:
-    """Entries of the kept cells in the joined genes."""
+def _entries(path: Path, genes: pd.DataFrame, var: pd.DataFrame) -> np.ndarray:
+    """Entries of every cell of a sample in the joined genes, (cells,)."""
     if genes.index.isin(var.index).all():
         with h5py.File(path, "r") as file:
-            return int(np.diff(file["X/indptr"][:])[keep].sum())
-    return sum(block.nnz for block in _kept_blocks(path, keep, genes.index, var.index))
+            return np.diff(file["X/indptr"][:])
+    with h5py.File(path, "r") as file:
+        everyone = np.ones(len(file["X/indptr"]) - 1, dtype=bool)
+    return np.concatenate([np.diff(block.indptr) for block in _kept_blocks(path, everyone, genes.index, var.index)])
+
+
+def _without_counts(cells: pd.DataFrame, empty: np.ndarray) -> pd.DataFrame:
+    """The table of a sample's cells, those of the kept that are ``empty`` no longer kept."""
+    gone = cells["keep"].to_numpy(dtype=bool) & empty
+    if not gone.any():
+        return cells
+    cells = cells.copy()
+    cells["reason"] = cells["reason"].astype(object)
+    cells.loc[gone, ["keep", "reason", "value", "limit"]] = [False, NO_SHARED_GENE, 0.0, 1.0]
+    return cells
 
 
 def _kept_blocks(path: Path, keep: np.ndarray, genes: pd.Index, joined: pd.Index) -> Iterator[csr_matrix]:
@@ -162,13 +185,14 @@ def sample_table(summaries: Sequence[dict[str, Any]], cells: pd.DataFrame) -> pd
         row = {
             "sample": summary["sample"],
             **{c: "/".join(sorted(set(mine[c].astype(str)))) for c in ("batch", "condition") if c in mine},
-            **{key: summary[key] for key in ("format", "orientation", "id_type", "organism", "n_read", "n_kept")},
+            **{key: summary[key] for key in ("format", "orientation", "id_type", "organism", "n_read")},
+            "n_kept": int(mine["keep"].sum()),
             **{_reason_column(reason): summary["dropped"][reason] for reason in REASONS},
             **{key: summary[key] for key in ("median_counts", "median_genes", "median_mito_percent")},
             **summary["limits"],
             "doublet_threshold": summary["doublet_threshold"],
             "doublet_average_precision": summary["doublet_average_precision"],
-            "notes": "; ".join(summary["notes"]),
+            "notes": "; ".join([*summary["notes"], *_cells_without_shared_genes(mine)]),
         }
         limits = {
             "low_counts": "min_counts",
@@ -180,6 +204,11 @@ def sample_table(summaries: Sequence[dict[str, Any]], cells: pd.DataFrame) -> pd
         row = {limits.get(key, key): value for key, value in row.items() if key != "low_mito_percent"}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _cells_without_shared_genes(cells: pd.DataFrame) -> list[str]:
+    n = int((cells["reason"] == NO_SHARED_GENE).sum())
+    return [f"{n} cells have no counts in the genes that all samples share"] if n else []
 
 
 def _reason_column(reason: str) -> str:
@@ -194,7 +223,7 @@ def ledger(cells: pd.DataFrame, dropped_genes: pd.DataFrame) -> pd.DataFrame:
             "observation": out.index,
             "kind": "cell",
             "sample": out["sample"].to_numpy(),
-            "rule": np.where(out["reason"] == "doublet", "doublets", "qc"),
+            "rule": out["reason"].map({DOUBLET: "doublets", NO_SHARED_GENE: "ingest.join"}).fillna("qc").to_numpy(),
             "reason": out["reason"].to_numpy(),
             "value": out["value"].to_numpy(),
             "limit": out["limit"].to_numpy(),

@@ -63,7 +63,7 @@ def test_a_threshold_that_does_not_separate_calls_nobody():
     for seed in range(5):
         calls = call_doublets(homogeneous(seed), Doublets(), 0)
         assert np.isfinite(calls.scores).all()
-        assert calls.called.mean() < 0.05
+        assert calls.called.mean() < 0.1
         if calls.note:
             assert "nobody is called a doublet" in calls.note
             assert not calls.called.any()

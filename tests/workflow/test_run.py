@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -188,14 +189,15 @@ def test_killed_run_resumes_to_the_same_bytes(finished: Study, killed: Study) ->
 
 
 def test_failing_job_names_its_cause(new_study: Callable[..., Study]) -> None:
-    study = new_study(
-        "failing", embeddings={**SMALL["embeddings"], "methods": ["scvi"], "scvi": {"covariates": ["donor"]}}
-    )
+    study = new_study("failing", ingest={"join": "inner"})
+    # Two samples without a common gene: each is sound, so only the job that joins them can tell.
+    (genes,) = (study.folder / "config/batch1_control").rglob("features.tsv.gz")
+    genes.write_bytes(gzip.compress(gzip.decompress(genes.read_bytes()).replace(b"ENSG000", b"ENSG555")))
     done = study.run()
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "scvi: no column donor in the sample sheet" in said
-    assert "Hint: `embeddings.scvi.covariates`" in said
+    assert "samples.tsv, ingest.join: no gene is shared by all samples" in said
+    assert "Hint: set `ingest.join` to outer" in said
     assert "start the same command" in said
 
 

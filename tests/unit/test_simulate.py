@@ -208,17 +208,17 @@ def test_files_read_back_as_the_counts_in_memory(small: Simulated, tmp_path: Pat
 
 
 def test_a_second_run_rewrites_only_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 0
+    assert main([str(tmp_path), "--assay", "scrna"]) == 0
     before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in tmp_path.rglob("*") if p.is_file()}
     assert len(before) == 13
-    assert main([str(tmp_path)]) == 0
+    assert main([str(tmp_path), "--assay", "scrna"]) == 0
     assert "0 files written" in capsys.readouterr().out
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in tmp_path.rglob("*") if p.is_file()}
 
     damaged = tmp_path / "samples.tsv"
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-9])
-    assert main([str(tmp_path)]) == 0
+    assert main([str(tmp_path), "--assay", "scrna"]) == 0
     assert damaged.read_bytes() == whole
     after = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in tmp_path.rglob("*") if p.is_file()}
     assert {p for p in after if after[p] != before.get(p)} == {damaged}

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,33 @@ from latentomics.simulate.cells import Simulated
 
 FORMATS = ("10x_v3", "10x_v2", "10x_h5", "h5ad")
 """Samples are written in these formats in turn, so that the demo exercises every reader."""
+#: Columns of the sample sheet, those of the assays together.
+_COLUMNS = (
+    *("sample", "assay", "path", "path_2", "format", "layer", "metadata", "batch", "condition", "control", "label"),
+    *("label_doublet", "label_quality"),
+)
 
 
 def render(simulated: Simulated) -> dict[str, bytes]:
-    """Render a study's files: every sample, its ``cells.tsv`` and the sample sheet.
+    """Render a single-cell study: the files of :func:`render_cells` and its sample sheet."""
+    files, rows = render_cells(simulated)
+    return files | {"samples.tsv": render_sheet(rows)}
+
+
+def render_sheet(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """Render the sample sheet: those of :data:`_COLUMNS` that any row has, empty where a row has none."""
+    used = [column for column in _COLUMNS if any(column in row for row in rows)]
+    return pd.DataFrame(rows, columns=used).to_csv(sep="\t", index=False, na_rep="", lineterminator="\n").encode()
+
+
+def render_cells(simulated: Simulated) -> tuple[dict[str, bytes], list[dict[str, str]]]:
+    """Render the cells of every sample and its ``cells.tsv``.
 
     Returns
     -------
-    dict
-        Bytes by path relative to the study's folder. Samples are written in the order of :data:`FORMATS`, repeated.
+    files, rows
+        Bytes by path relative to the study's folder, and the rows of the sample sheet. Samples are written in the order
+        of :data:`FORMATS`, repeated.
     """
     files: dict[str, bytes] = {}
     rows = []
@@ -49,8 +68,7 @@ def render(simulated: Simulated) -> dict[str, bytes]:
                 **{column: f"obs:{column}" for column in columns[1:]},
             }
         )
-    files["samples.tsv"] = pd.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n").encode()
-    return files
+    return files, rows
 
 
 def _render_counts(
@@ -122,7 +140,12 @@ def _h5ad(counts: sp.csr_matrix, barcodes: np.ndarray, var: pd.DataFrame) -> byt
 
 
 def write_study(simulated: Simulated, folder: Path) -> list[Path]:
-    """Write a study's files under ``folder``, leaving files whose bytes are right untouched.
+    """Write a single-cell study under ``folder``, as :func:`write_files` does."""
+    return write_files(render(simulated), folder)
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write files, given by path relative to ``folder``, leaving those whose bytes are right untouched.
 
     Returns
     -------
@@ -130,7 +153,7 @@ def write_study(simulated: Simulated, folder: Path) -> list[Path]:
         The files that were written. A file with the right bytes keeps its time, so that Snakemake reruns nothing.
     """
     written = []
-    for name, data in render(simulated).items():
+    for name, data in files.items():
         target = Path(folder) / name
         if target.is_file() and target.read_bytes() == data:
             continue

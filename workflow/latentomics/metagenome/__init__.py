@@ -1,0 +1,1 @@
+"""From shotgun reads or taxon tables to a samples x taxa counts store."""

@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 
 demo: setup
 	@$(BIN)/python -m latentomics.simulate data/demo
-	@$(BIN)/snakemake --cores $(CORES) --quiet host reason
+	@$(BIN)/snakemake --cores $(CORES) --configfile config/demo.yaml --quiet host reason
 	@echo "The report: $(CURDIR)/results/report.html"
 
 test: setup lint

@@ -13,7 +13,7 @@ from embedding_cases import cells, embedding_data, some_rows
 from pydantic import ValidationError
 from torch import nn
 
-from latentomics.embed import autoencoder
+from latentomics.embed import loop
 from latentomics.embed.autoencoder import Params, build, fit, load
 from latentomics.embed.data import EmbeddingData, Fit, TrainingError
 from latentomics.embed.training import schedule
@@ -38,7 +38,7 @@ def quick(data: EmbeddingData, folder: Path, seed: int = 0, **changes: object) -
 
 
 def dense_rows(data: EmbeddingData) -> np.ndarray:
-    return data.lognorm.toarray().astype(np.float64)
+    return data.normalised.toarray().astype(np.float64)
 
 
 def test_four_dense_layers_on_each_side_of_the_bottleneck() -> None:
@@ -65,7 +65,7 @@ def test_another_number_of_layers_is_refused(hidden: list[int]) -> None:
 def test_it_explains_held_out_cells_and_says_by_how_much(trained: tuple[Fit, Path], data: EmbeddingData) -> None:
     found, folder = trained
     network, mean, _ = load(folder)
-    centred = torch.from_numpy(data.lognorm.toarray()[data.held_out] - mean)
+    centred = torch.from_numpy(data.normalised.toarray()[data.held_out] - mean)
     with torch.inference_mode():
         error = float(((network["decoder"](network["encoder"](centred)) - centred) ** 2).sum())
     r2 = 1 - error / float((centred**2).sum())
@@ -93,7 +93,7 @@ def test_a_saved_model_gives_the_same_latent_space(trained: tuple[Fit, Path], da
     found, folder = trained
     network, mean, features = load(folder)
     with torch.inference_mode():
-        latent = network["encoder"](torch.from_numpy(data.lognorm.toarray()) - torch.from_numpy(mean)).numpy()
+        latent = network["encoder"](torch.from_numpy(data.normalised.toarray()) - torch.from_numpy(mean)).numpy()
     np.testing.assert_array_equal(latent, found.latent)
     assert features == list(data.features)
     assert found.latent.shape == (len(data.obs), 4)
@@ -202,8 +202,8 @@ def test_a_loss_that_turns_nan_ends_the_training_at_once(
     data: EmbeddingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs = []
-    finite = autoencoder.check_history
-    monkeypatch.setattr(autoencoder, "check_history", lambda h, m: (epochs.append(len(h)), finite(h, m)))
+    finite = loop.check_history
+    monkeypatch.setattr(loop, "check_history", lambda h, m: (epochs.append(len(h)), finite(h, m)))
     held_out_losses(monkeypatch, [1.0, 1.0, float("nan")])
     few = some_rows(data, np.arange(60), np.arange(60) < 10)
     with pytest.raises(TrainingError, match="epoch 3"):

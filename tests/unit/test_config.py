@@ -362,9 +362,19 @@ def test_embeddings_are_those_of_the_registry(check):
 )
 def test_primary_method(methods, primary, batches, chosen):
     config = Config.model_validate({"embeddings": {"methods": methods, "primary": primary}})
-    method, reason = config.embeddings.primary_method(batches)
+    method, reason = config.embeddings.primary_method("scrna", methods, batches)
     assert method == chosen
     assert reason
+
+
+def test_methods_of_each_assay():
+    embeddings = Config().embeddings
+    assert embeddings.methods_for("scrna", counts=True) == ["pca", "autoencoder", "scvi"]
+    assert embeddings.methods_for("metagenome", counts=True) == ["pca", "autoencoder", "vae"]
+    assert embeddings.methods_for("metagenome", counts=False) == ["pca", "autoencoder"]
+    assert embeddings.primary_method("metagenome", ["pca", "vae"], 2)[0] == "pca"
+    chosen = Config.model_validate({"embeddings": {"primary": "scvi"}}).embeddings
+    assert chosen.primary_method("metagenome", ["pca", "vae"], 1)[0] == "pca", "a method of cells is none of theirs"
 
 
 def test_problems_in_words():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from count_cases import random_counts, write_store
 
+from latentomics.assays.normaliser import size_log
 from latentomics.io import export
 from latentomics.io.export import join_results, write_h5ad
 from latentomics.io.store import CountsStore
@@ -50,7 +51,8 @@ def tables(store: CountsStore, *names: str) -> dict[str, dict[str, pd.DataFrame]
 
 
 def write(path, store, found, target=50.0):
-    write_h5ad(path, store, *join_results(store, features(store), found, "scvi", target, 11))
+    normaliser = size_log(store.obs["total_counts"], target)
+    write_h5ad(path, store, normaliser, *join_results(store, features(store), found, "scvi", normaliser, 11))
     return ad.read_h5ad(path)
 
 
@@ -115,13 +117,13 @@ def test_other_observations_are_refused(store, kind):
     found = tables(store, "pca", "scvi")
     found["scvi"][kind] = found["scvi"][kind].iloc[::-1]
     with pytest.raises(ValueError, match=f"{kind}/scvi and the counts store name different observations"):
-        join_results(store, features(store), found, "scvi", 50.0, 0)
+        join_results(store, features(store), found, "scvi", size_log([1.0], 50.0), 0)
 
 
 def test_other_features_are_refused(store):
     for wrong in (features(store).iloc[::-1], features(store).iloc[1:]):
         with pytest.raises(ValueError, match="name different features"):
-            join_results(store, wrong, tables(store, "scvi"), "scvi", 50.0, 0)
+            join_results(store, wrong, tables(store, "scvi"), "scvi", size_log([1.0], 50.0), 0)
 
 
 def test_same_bytes_twice(tmp_path, store):

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
+from latentomics.assays.normaliser import size_log
 from latentomics.embed import pca
 from latentomics.embed.data import EmbeddingData, TrainingError, split_held_out
 
@@ -31,24 +32,26 @@ def test_lognorm_is_scanpys_on_the_totals_of_all_genes() -> None:
     simulated = cells()
     data = embedding_data(simulated)
     whole = ad.AnnData(simulated.counts.astype(np.float32))
-    sc.pp.normalize_total(whole, target_sum=data.target_sum)
+    sc.pp.normalize_total(whole, target_sum=data.normaliser.target_sum)
     sc.pp.log1p(whole)
-    np.testing.assert_allclose(data.lognorm.toarray(), whole.X[:, :100].toarray(), rtol=2e-6)
-    assert data.lognorm.dtype == np.float32
+    np.testing.assert_allclose(data.normalised.toarray(), whole.X[:, :100].toarray(), rtol=2e-6)
+    assert data.normalised.dtype == np.float32
     assert data.counts.dtype == np.int32, "the counts themselves stay as they are"
 
 
 def test_an_empty_observation_has_no_expression(data: EmbeddingData) -> None:
     counts = data.counts[:4].copy()
     counts.data[: counts.indptr[1]] = 0
-    empty = EmbeddingData(counts, np.array([0.0, 9, 9, 9]), 10.0, data.obs[:4], data.features, np.zeros(4, bool))
-    assert np.isfinite(empty.lognorm.data).all()
-    assert empty.lognorm[0].sum() == 0
+    empty = EmbeddingData(
+        counts, size_log(np.array([0.0, 9, 9, 9]), 10.0), data.obs[:4], data.features, np.zeros(4, bool)
+    )
+    assert np.isfinite(empty.normalised.data).all()
+    assert empty.normalised[0].sum() == 0
 
 
 def test_scores_and_ratios_are_those_of_a_full_decomposition(data: EmbeddingData, tmp_path: Path) -> None:
     found = fit(data, tmp_path)
-    dense = data.lognorm.toarray().astype(np.float64)
+    dense = data.normalised.toarray().astype(np.float64)
     reference = PCA(12, svd_solver="full").fit(dense)
     scores = reference.transform(dense)
     signs = np.sign((found.latent * scores).sum(axis=0))
@@ -64,14 +67,14 @@ def test_scores_and_ratios_are_those_of_a_full_decomposition(data: EmbeddingData
 def test_the_saved_model_projects_new_rows(data: EmbeddingData, tmp_path: Path) -> None:
     found = fit(data, tmp_path)
     with np.load(tmp_path / "pca.npz", allow_pickle=False) as model:
-        projected = (data.lognorm.toarray() - model["mean"]) @ model["components"].T
+        projected = (data.normalised.toarray() - model["mean"]) @ model["components"].T
         np.testing.assert_allclose(projected, found.latent, atol=1e-4)
         assert list(model["features"]) == list(data.features)
         np.testing.assert_allclose(model["variances"], found.latent.astype(float).var(axis=0, ddof=1), rtol=1e-4)
 
 
 def test_held_out_r2_is_that_of_components_fitted_on_training_rows(data: EmbeddingData, tmp_path: Path) -> None:
-    dense = data.lognorm.toarray().astype(np.float64)
+    dense = data.normalised.toarray().astype(np.float64)
     train, held_out = dense[~data.held_out], dense[data.held_out]
     about = ((held_out - train.mean(axis=0)) ** 2).sum()
     expected = []

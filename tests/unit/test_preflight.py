@@ -14,10 +14,9 @@ import pytest
 
 from latentomics.config.qc import QC
 from latentomics.config.sheet import InputRow, Sheet
-from latentomics.io import checks
+from latentomics.io import checks, preflight
+from latentomics.io.preflight import check_inputs
 from latentomics.problems import Problem
-from latentomics.scrna import preflight
-from latentomics.scrna.preflight import check_matrices
 
 GENE_SETS = Path(__file__).resolve().parents[2] / "resources/gene_sets.tsv"
 N_GENES = 30
@@ -53,7 +52,7 @@ class Preflight:
         self.looked.clear()
         self.said.clear()
         sheet = Sheet(self.root / "samples.tsv", tuple(self.rows), ())
-        return check_matrices(sheet, qc or QC(), organism, self.gene_sets, self.memory, workers, self.said.append)
+        return check_inputs(sheet, qc or QC(), organism, self.gene_sets, self.memory, workers, self.said.append)
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def study(tmp_path, monkeypatch) -> Preflight:
 def test_good_matrices_are_read_once(study):
     assert study.run() == []
     assert study.looked == ["A", "B", "C"]
-    assert study.said == ["Checking 3 input matrices (0 are known from an earlier run)."]
+    assert study.said == ["Checking 3 inputs (0 are known from an earlier run)."]
     assert study.run() == []
     assert (study.looked, study.said) == ([], [])
 

@@ -28,7 +28,7 @@ def test_unknown_format(study, form, near):
     assert (problem.key, problem.value) == ("format", form)
     assert ("did you mean" in problem.hint) == bool(near)
     assert near is None or repr(near) in problem.hint
-    assert all(known in problem.hint for known in FORMATS)
+    assert all(known in problem.hint for known in FORMATS["scrna"])
 
 
 def test_format_not_recognised(study):
@@ -45,8 +45,8 @@ def test_format_not_recognised(study):
     ],
 )  # fmt: skip
 def test_recognise(tmp_path, name, form):
-    assert recognise(tmp_path / name) == form
-    assert recognise(tmp_path) == "10x_dir"
+    assert recognise(tmp_path / name, "scrna") == form
+    assert recognise(tmp_path, "scrna") == "10x_dir"
 
 
 def test_layer_of_another_format(study):
@@ -186,6 +186,60 @@ def test_unreadable_files(study, monkeypatch, locked):
     assert problem.key == ("metadata" if locked == "meta.tsv" else "path")
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.fastq.gz", "fastq"), ("a.FQ", "fastq"), ("a.biom", "biom"), ("a.kreport", "kraken_report"), ("a.tsv", "taxon_table"),
+        ("a.bracken", "bracken"), ("a_profile.txt", "metaphlan"), ("a.metaphlan.tsv", "metaphlan"), ("a.h5ad", None),
+    ],
+)  # fmt: skip
+def test_recognise_metagenomes(tmp_path, name, form):
+    assert recognise(tmp_path / name, "metagenome") == form
+    assert recognise(tmp_path, "metagenome") is None
+
+
+READS = "sample\tassay\tpath\tpath_2"
+
+
+def test_pairs_of_reads(study):
+    study.file("a_1.fq.gz")
+    study.file("a_2.fq.gz")
+    sheet, problems = study.rows("A\tmetagenome\ta_1.fq.gz\ta_2.fq.gz", header=READS)
+    assert not problems
+    (row,) = sheet.rows
+    assert (row.format, row.path.name, row.path_2.name) == ("fastq", "a_1.fq.gz", "a_2.fq.gz")
+    assert [file.name for file in row.files()] == ["a_1.fq.gz", "a_2.fq.gz"]
+    assert sheet.assays() == ["metagenome"]
+    problem = study.one("A\tmetagenome\ta_1.fq.gz\ta_1.fq.gz", header=READS)
+    assert (problem.key, problem.what) == ("path_2", "sample 'A': mates are the same file as `path`")
+    problem = study.one("A\tmetagenome\ta_1.fq.gz\tb_2.fq.gz", header=READS)
+    assert (problem.key, problem.what) == ("path_2", "sample 'A': file does not exist")
+
+
+def test_mates_belong_to_reads(study):
+    study.file("t.biom")
+    study.file("a_2.fq.gz")
+    problem = study.one("A\tmetagenome\tt.biom\ta_2.fq.gz", header=READS)
+    assert (problem.key, problem.what) == ("path_2", "sample 'A': `path_2` has no use here")
+
+
+def test_reads_and_a_table_are_not_one_sample(study):
+    study.file("t.biom")
+    study.file("a_1.fq.gz")
+    problem = study.one("A\tmetagenome\tt.biom", "A\tmetagenome\ta_1.fq.gz")
+    assert problem.what == "sample 'A' has reads in one row and a table in another"
+
+
+def test_relative_abundances_are_no_counts(study):
+    study.file("t.biom")
+    study.file("m.metaphlan")
+    sheet, _ = study.rows("A\tmetagenome\tt.biom", GOOD)
+    assert sheet.counts("metagenome") and sheet.counts("scrna")
+    assert sheet.assays() == ["scrna", "metagenome"]
+    sheet, _ = study.rows("A\tmetagenome\tm.metaphlan", GOOD)
+    assert not sheet.counts("metagenome") and sheet.counts("scrna")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
 def test_really_unreadable_files(study):
     (study.config / "a.h5ad").chmod(0)
@@ -202,7 +256,7 @@ _PATHS = st.none() | st.text("abc/. é", min_size=1, max_size=8).map(lambda s: P
         sample=st.from_regex(SAMPLE_NAME, fullmatch=True),
         assay=st.sampled_from(ASSAYS),
         path=_PATHS.filter(bool),
-        format=st.sampled_from(FORMATS),
+        format=st.sampled_from([form for forms in FORMATS.values() for form in forms]),
         path_2=_PATHS,
         layer=st.none() | st.text(max_size=4),
         metadata=_PATHS,

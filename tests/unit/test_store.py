@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from count_cases import annotations, random_counts, tree, write_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,6 +172,34 @@ def test_replaces_a_store_and_gives_the_same_bytes(tmp_path, monkeypatch):
     write_store(tmp_path / "a", values, parts=1)
     write_store(tmp_path / "b", values, parts=7)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_shares_are_kept_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 8)
+    monkeypatch.setattr(module, "CHUNKS_PER_SHARD", 2)
+    shares = np.random.default_rng(0).dirichlet(np.ones(9), 12).astype(np.float32)
+    shares[shares < 0.05] = 0
+    writer = CountsWriter(tmp_path / "s", *shares.shape, np.count_nonzero(shares), dtype="float32")
+    for row in shares:
+        writer.append(csr_matrix(row))
+    writer.close(*annotations(*shares.shape))
+    store = CountsStore(tmp_path / "s")
+    assert store.values == "relative"
+    for found in (store.select(), store.block(0, 12), store.select(rows=[])):
+        assert found.dtype == np.float32
+    np.testing.assert_array_equal(dense(store.select()), shares)
+    np.testing.assert_array_equal(dense(ad.io.read_zarr(tmp_path / "s").X), shares)
+
+
+def test_a_store_of_counts_is_what_it_was(tmp_path):
+    """The bytes of a counts store are a contract: no new attribute, the same types."""
+    store = write_store(tmp_path / "s", random_counts(5, 4))
+    assert store.values == "counts"
+    assert dict(zarr.open_group(tmp_path / "s", mode="r").attrs) == {
+        "encoding-type": "anndata",
+        "encoding-version": "0.1.0",
+    }
+    assert store.select(rows=[]).dtype == np.int32
 
 
 def test_batch_of():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,32 @@ def test_the_best_deep_embedding_decides() -> None:
     assert "scVI does better" in found["verdict"]
 
 
+@pytest.mark.parametrize(("pca", "scvi"), [(0.2, 0.3), (0.3, 0.2), (0.2, 0.2)])
+def test_a_handful_of_held_out_observations_is_said(pca: float, scvi: float) -> None:
+    few = {"pca": PCA, "scvi": SCVI | {"n_held_out": 9}}
+    assert "Only 9 were held out: read this with care." in judge(predicted(pca=pca, scvi=scvi), few)["verdict"]
+    enough = {"pca": PCA, "scvi": SCVI | {"n_held_out": 10}}
+    assert "held out:" not in judge(predicted(pca=pca, scvi=scvi), enough)["verdict"]
+
+
+@pytest.mark.parametrize("word", ["cell", "cells", "gene", "genes", "expression"])
+def test_words_fit_every_assay(word: str) -> None:
+    scores = board(
+        pca=dict.fromkeys(RANKED, 0.5), scvi=dict.fromkeys(RANKED, 0.6), autoencoder=dict.fromkeys(RANKED, 0.4)
+    )
+    said = json.dumps([judge(scores), [s._asdict() for s in SCORES.values()]])
+    assert word not in re.findall(r"\w+", said)
+
+
+def test_shares_of_a_count_are_not_rounded_away() -> None:
+    found = judge(predicted(pca=0.2, scvi=0.3), n_nonzero=63)
+    assert {e["value"] for e in found["evidence"] if e["name"].startswith("Observed counts")} == {0.00079}
+
+
 def test_too_few_held_out_cells() -> None:
     found = judge(predicted(pca=NAN, scvi=NAN))
     assert found["warranted"] == "unclear"
-    assert "Too few held-out cells" in found["verdict"]
+    assert "Too few held-out observations" in found["verdict"]
 
 
 def test_without_pca_there_is_nothing_to_compare_with() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from study import SMALL, Study
+from study import Study
 
 from latentomics.io.store import CountsStore
 

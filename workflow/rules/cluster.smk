@@ -82,9 +82,9 @@ rule markers:
         runtime=minutes("markers"),
     params:
         markers=section("markers"),
-        target_sum=CONFIG.features.target_sum,
+        normalisation=normalisation,
         seed=CONFIG.seed,
-        code=code_of("markers"),
+        code=assay_code("markers"),
     message:
         "{wildcards.assay}: marker features of the clusters on {wildcards.method}"
     script:

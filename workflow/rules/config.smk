@@ -1,7 +1,7 @@
 """Load and check the config and the sample sheet, before anything else.
 
 Inputs:  config/config.yaml (or --configfile), the sheet it names
-Offers:  CONFIG, SHEET, STUDY and the small functions that rules use for their params
+Offers:  CONFIG, SHEET, DATABASE, STUDY and the small functions that rules use for their params
 """
 
 import os
@@ -16,12 +16,13 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import update_config
 
+from latentomics.assays import registry as assay_registry
 from latentomics.config.environment import drop_dead_lock, remember_run, share_package
 from latentomics.config.fingerprint import fingerprint
 from latentomics.config.load import load_config, read_yaml
 from latentomics.config.needs import memory, minutes
 from latentomics.config.sheet import read_sheet
-from latentomics.config.study import study_problems
+from latentomics.config.study import chosen_database, host_problems, study_problems
 from latentomics.embed import registry as embedding_registry
 from latentomics.problems import listing
 
@@ -46,23 +47,27 @@ def load_study():
     problems += found
     sheet, found = read_sheet(STUDY / loaded.samples, STUDY)
     problems += found
+    database = None
     if sheet:
         problems += study_problems(loaded, CONFIG_FILE, sheet)
+        problems += host_problems(loaded, CONFIG_FILE, STUDY)
+        database, found = chosen_database(loaded, CONFIG_FILE, sheet, STUDY)
+        problems += found
     if any(p.severity == "error" for p in problems):
         if workflow.is_main_process and sheet:
-            problems += matrix_problems(loaded, sheet)
+            problems += input_problems(loaded, sheet)
         raise WorkflowError(listing(problems))
     if workflow.is_main_process:
         for problem in problems:
             logger.warning(f"Warning: {problem}")
-    return loaded, sheet, [p for p in problems if p.severity == "warning"]
+    return loaded, sheet, database, [p for p in problems if p.severity == "warning"]
 
 
-def matrix_problems(loaded, sheet):
-    """Faults inside the input matrices; known findings are not looked for again."""
-    from latentomics.scrna.preflight import check_matrices
+def input_problems(loaded, sheet):
+    """Faults inside the inputs; known findings are not looked for again."""
+    from latentomics.io.preflight import check_inputs
 
-    return check_matrices(
+    return check_inputs(
         sheet,
         loaded.qc,
         loaded.ingest.organism,
@@ -76,7 +81,7 @@ def matrix_problems(loaded, sheet):
 def begin():
     """Called once the run holds the study's lock, before its first job."""
     remember_run(RUNNING)
-    problems = matrix_problems(CONFIG, SHEET)
+    problems = input_problems(CONFIG, SHEET)
     if problems:
         raise WorkflowError(listing([*problems, *SHEET_WARNINGS]))
 
@@ -86,17 +91,26 @@ def code_of(script, *modules):
     return fingerprint(SCRIPTS / f"{script}.py", modules)
 
 
+def assay_code(script):
+    """The same, for a script that asks the module of its assay."""
+
+    def code(wildcards):
+        return code_of(script, assay_registry.ASSAYS[wildcards.assay])
+
+    return code
+
+
+def normalisation(wildcards):
+    return assay_registry.assay(wildcards.assay).normalisation(CONFIG)
+
+
+def feature_choice(wildcards):
+    return assay_registry.assay(wildcards.assay).choice(CONFIG)
+
+
 def section(name):
     """A section of the config, as plain values for a rule's params."""
     return getattr(CONFIG, name).model_dump(mode="json")
-
-
-def sample_files(wildcards):
-    return [str(f) for row in SAMPLES[wildcards.sample] for f in row.files()]
-
-
-def sample_rows(wildcards):
-    return [row.as_dict() for row in SAMPLES[wildcards.sample]]
 
 
 def method_params(wildcards):
@@ -104,20 +118,50 @@ def method_params(wildcards):
 
 
 def method_code(wildcards):
-    return code_of("embed", embedding_registry.METHODS[wildcards.method])
+    return code_of(
+        "embed",
+        embedding_registry.METHODS[wildcards.method],
+        assay_registry.ASSAYS[wildcards.assay],
+    )
+
+
+def embeddings_of(assay):
+    """Parameters of every embedding of an assay."""
+    return {
+        method: getattr(CONFIG.embeddings, method).model_dump(mode="json")
+        for method in METHODS.get(assay, [])
+    }
+
+
+def methods_of(wildcards):
+    return METHODS[wildcards.assay]
 
 
 def of_methods(pattern):
     """The files of every embedding of an assay."""
-    return expand(pattern, method=METHODS, allow_missing=True)
+
+    def files(wildcards):
+        return expand(pattern, assay=wildcards.assay, method=methods_of(wildcards))
+
+    return files
+
+
+def primary_of(wildcards):
+    return PRIMARY[wildcards.assay][0]
+
+
+def why_primary(wildcards):
+    return PRIMARY[wildcards.assay][1]
 
 
 if workflow.is_main_process and drop_dead_lock(RUNNING, Path(".snakemake/locks")):
     logger.info("The last run here was killed; going on where it stopped.")
-CONFIG, SHEET, SHEET_WARNINGS = load_study()
-SAMPLES = SHEET.samples("scrna")
-METHODS = list(CONFIG.embeddings.methods)
+CONFIG, SHEET, DATABASE, SHEET_WARNINGS = load_study()
+ASSAYS = SHEET.assays()
+METHODS = {assay: CONFIG.embeddings.methods_for(assay, SHEET.counts(assay)) for assay in ASSAYS}
+PRIMARY = {
+    assay: CONFIG.embeddings.primary_method(assay, METHODS[assay], SHEET.batches(assay))
+    for assay in ASSAYS
+}
 ON_CPU = [m for m in embedding_registry.METHODS if not embedding_registry.on_gpu(m)]
 ON_GPU = [m for m in embedding_registry.METHODS if embedding_registry.on_gpu(m)]
-ASSAYS = [assay for assay in ("scrna",) if SHEET.samples(assay)]
-PRIMARY, WHY_PRIMARY = CONFIG.embeddings.primary_method(SHEET.batches("scrna"))

@@ -26,7 +26,7 @@ rule embed:
         runtime=minutes("embed"),
     params:
         method=method_params,
-        target_sum=CONFIG.features.target_sum,
+        normalisation=normalisation,
         seed=CONFIG.seed,
         code=method_code,
     message:

@@ -21,10 +21,9 @@ rule features:
         mem_mb=memory("features"),
         runtime=minutes("features"),
     params:
-        n_top=CONFIG.features.n_top,
-        span=CONFIG.features.span,
-        code=code_of("features"),
+        choice=feature_choice,
+        code=assay_code("features"),
     message:
-        "{wildcards.assay}: choosing highly variable features"
+        "{wildcards.assay}: choosing features"
     script:
         "../scripts/features.py"

@@ -32,14 +32,14 @@ rule scores:
         mem_mb=memory("scores"),
         runtime=minutes("scores"),
     params:
-        methods=METHODS,
+        methods=methods_of,
         benchmarks=of_methods("results/benchmarks/{assay}/embed/{method}.tsv"),
-        primary=PRIMARY,
-        why_primary=WHY_PRIMARY,
+        primary=primary_of,
+        why_primary=why_primary,
         scores=section("scores"),
-        target_sum=CONFIG.features.target_sum,
+        normalisation=normalisation,
         seed=CONFIG.seed,
-        code=code_of("scores"),
+        code=assay_code("scores"),
     message:
         "{wildcards.assay}: judging the embeddings"
     script:
@@ -66,11 +66,11 @@ rule final_file:
         mem_mb=memory("final_file"),
         runtime=minutes("final_file"),
     params:
-        methods=METHODS,
-        primary=PRIMARY,
-        target_sum=CONFIG.features.target_sum,
+        methods=methods_of,
+        primary=primary_of,
+        normalisation=normalisation,
         seed=CONFIG.seed,
-        code=code_of("final_file"),
+        code=assay_code("final_file"),
     message:
         "{wildcards.assay}: joining everything into {output.h5ad}"
     script:
@@ -80,7 +80,6 @@ rule final_file:
 rule report_page:
     input:
         samples=expand("results/{assay}/samples.tsv", assay=ASSAYS),
-        cells=expand("results/{assay}/cells.parquet", assay=ASSAYS),
         warnings=expand("results/{assay}/warnings.tsv", assay=ASSAYS),
         ledgers=expand("results/{assay}/ledger.tsv", assay=ASSAYS),
         stores=expand("results/{assay}/counts.zarr", assay=ASSAYS),
@@ -88,22 +87,15 @@ rule report_page:
         verdicts=expand("results/{assay}/verdict.json", assay=ASSAYS),
         scores=expand("results/{assay}/scores.tsv", assay=ASSAYS),
         costs=expand("results/{assay}/costs.tsv", assay=ASSAYS),
-        per_method=expand(
-            "results/{assay}/{what}",
-            assay=ASSAYS,
-            what=[
-                path.format(method=method)
-                for method in METHODS
-                for path in (
-                    "embeddings/{method}.parquet",
-                    "models/{method}",
-                    "clusters/{method}.parquet",
-                    "clusters/{method}.selection.tsv",
-                    "layouts/{method}.parquet",
-                    "markers/{method}.parquet",
-                )
-            ],
+        per_method=per_method(
+            "embeddings/{method}.parquet",
+            "models/{method}",
+            "clusters/{method}.parquet",
+            "clusters/{method}.selection.tsv",
+            "layouts/{method}.parquet",
+            "markers/{method}.parquet",
         ),
+        of_assay=assay_files(),
     output:
         html=report("results/report.html", caption="../report/page.rst", category="Report"),
         runs=expand("results/{assay}/run.json", assay=ASSAYS),
@@ -120,9 +112,10 @@ rule report_page:
     params:
         assays=ASSAYS,
         methods=METHODS,
-        primary=PRIMARY,
+        primary={assay: primary for assay, (primary, _) in PRIMARY.items()},
+        normalisation={assay: assay_registry.assay(assay).normalisation(CONFIG) for assay in ASSAYS},
         config=CONFIG.model_dump(mode="json"),
-        code=code_of("report"),
+        code=code_of("report", *(assay_registry.ASSAYS[assay] for assay in ASSAYS)),
     message:
         "Writing the report"
     script:

@@ -9,6 +9,32 @@ def all_targets():
     return targets
 
 
+def per_method(*patterns):
+    """These files of every embedding of every assay."""
+    return [
+        f"results/{assay}/" + pattern.format(method=method)
+        for assay in ASSAYS
+        for method in METHODS[assay]
+        for pattern in patterns
+    ]
+
+
+def assay_files():
+    """What only one assay has for the report."""
+    files = {
+        "scrna": ["cells.parquet"],
+        "metagenome": [
+            *(f"samples/{sample}/reads.tsv" for sample in READS),
+            "diversity.tsv",
+            "ordination.tsv",
+            "permanova.tsv",
+            "associations.tsv",
+            *(["prediction.tsv"] if CONFIG.prediction.target else []),
+        ],
+    }
+    return [f"results/{assay}/{name}" for assay in ASSAYS for name in files.get(assay, [])]
+
+
 def say_summary():
     """Where the results are, how long it took, what was dropped."""
     import csv
@@ -20,7 +46,11 @@ def say_summary():
             dropped = Counter(
                 (row["kind"], row["reason"]) for row in csv.DictReader(file, delimiter="\t")
             )
-        said = [f"{n} {kind}s {reason}" for (kind, reason), n in dropped.most_common(6)]
+        plural = {"taxon": "taxa"}
+        said = [
+            f"{n} {plural.get(kind, kind + 's')}: {reason}"
+            for (kind, reason), n in dropped.most_common(6)
+        ]
         lines.append(
             f"  {assay}: dropped {sum(dropped.values())}"
             + (f" ({', '.join(said)}; all in results/{assay}/ledger.tsv)" if said else "")

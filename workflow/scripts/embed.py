@@ -8,16 +8,14 @@ name = snakemake.wildcards.method
 with job(snakemake.log[0], f"Embedding by {name}"):
     import pandas as pd
 
+    from latentomics.assays.registry import assay
     from latentomics.embed.registry import method
     from latentomics.embed.run import fit_embedding, latent_table, load_data
     from latentomics.io.store import CountsStore
 
-    data = load_data(
-        CountsStore(snakemake.input.store),
-        pd.read_parquet(snakemake.input.features),
-        snakemake.params.target_sum,
-        snakemake.params.seed,
-    )
+    store = CountsStore(snakemake.input.store)
+    normaliser = assay(snakemake.wildcards.assay).normaliser(store, snakemake.params.normalisation)
+    data = load_data(store, pd.read_parquet(snakemake.input.features), normaliser, snakemake.params.seed)
     params = method(name).Params(**snakemake.params.method)
     fit = fit_embedding(name, data, params, snakemake.params.seed, snakemake.threads, Path(snakemake.output.model))
     latent_table(fit.latent, data.obs.index).to_parquet(snakemake.output.embedding)

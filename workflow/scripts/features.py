@@ -1,12 +1,13 @@
-"""Choose highly variable features, batch-aware, from the streamed counts store."""
+"""Choose the features of the embeddings, in the manner of the assay."""
 
 from latentomics.io.job import job
 
 with job(snakemake.log[0], "Choosing features"):
-    from latentomics.features.hvg import select_features
-    from latentomics.io.store import CountsStore, batch_of
+    from latentomics.assays.registry import assay
+    from latentomics.io.store import CountsStore
 
-    store = CountsStore(snakemake.input.store)
-    table = select_features(store, batch_of(store.obs), snakemake.params.n_top, snakemake.params.span)
+    table = assay(snakemake.wildcards.assay).select_features(
+        CountsStore(snakemake.input.store), snakemake.params.choice
+    )
     table.to_parquet(snakemake.output.features)
     print(f"{int(table['selected'].sum())} of {len(table)} features selected")

@@ -7,11 +7,12 @@ from latentomics.io.job import job
 with job(snakemake.log[0], "Joining the final file"):
     import pandas as pd
 
+    from latentomics.assays.registry import assay
     from latentomics.io.export import join_results, write_h5ad
-    from latentomics.io.store import CountsStore, size_target
+    from latentomics.io.store import CountsStore
 
     store = CountsStore(snakemake.input.store)
-    target_sum = size_target(store.obs, snakemake.params.target_sum)
+    normaliser = assay(snakemake.wildcards.assay).normaliser(store, snakemake.params.normalisation)
     tables = {
         name: {kind: pd.read_parquet(snakemake.input[kind][i]) for kind in ("embeddings", "clusters", "layouts")}
         for i, name in enumerate(snakemake.params.methods)
@@ -21,7 +22,7 @@ with job(snakemake.log[0], "Joining the final file"):
         pd.read_parquet(snakemake.input.features),
         tables,
         snakemake.params.primary,
-        target_sum,
+        normaliser,
         snakemake.params.seed,
     )
-    write_h5ad(Path(snakemake.output.h5ad), store, *joined)
+    write_h5ad(Path(snakemake.output.h5ad), store, normaliser, *joined)

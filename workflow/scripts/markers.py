@@ -5,13 +5,14 @@ from latentomics.io.job import job
 with job(snakemake.log[0], f"Markers on {snakemake.wildcards.method}"):
     import pandas as pd
 
-    from latentomics.cluster.markers import find_markers
+    from latentomics.assays.registry import assay
     from latentomics.config.markers import Markers
-    from latentomics.io.store import CountsStore, size_target
+    from latentomics.io.store import CountsStore
 
     store = CountsStore(snakemake.input.store)
-    target_sum = size_target(store.obs, snakemake.params.target_sum)
+    kind = assay(snakemake.wildcards.assay)
+    normaliser = kind.normaliser(store, snakemake.params.normalisation)
     clusters = pd.read_parquet(snakemake.input.clusters)["cluster"]
-    table = find_markers(store, clusters, Markers(**snakemake.params.markers), target_sum, snakemake.params.seed)
+    table = kind.find_markers(store, clusters, Markers(**snakemake.params.markers), normaliser, snakemake.params.seed)
     table.to_parquet(snakemake.output.markers, index=False)
     print(table[table["rank"] <= 5].to_string())

@@ -6,16 +6,20 @@ from pathlib import Path
 from latentomics.io.job import job
 
 with job(snakemake.log[0], "Writing the report"):
-    from latentomics.io.store import CountsStore, size_target
     from latentomics.report.page import write_report
     from latentomics.report.run_facts import run_facts
 
     config = snakemake.params.config
     folders = {}
-    for assay, run, store in zip(snakemake.params.assays, snakemake.output.runs, snakemake.input.stores, strict=True):
+    for assay, run in zip(snakemake.params.assays, snakemake.output.runs, strict=True):
         folders[assay] = Path(run).parent
-        target_sum = size_target(CountsStore(store).obs, config["features"]["target_sum"])
-        facts = run_facts(assay, config, snakemake.params.methods, snakemake.params.primary, target_sum)
+        facts = run_facts(
+            assay,
+            config,
+            snakemake.params.methods[assay],
+            snakemake.params.primary[assay],
+            snakemake.params.normalisation[assay],
+        )
         Path(run).write_text(json.dumps(facts, indent=1) + "\n")
     write_report(
         folders,

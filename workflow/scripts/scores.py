@@ -8,6 +8,7 @@ from latentomics.io.job import job
 with job(snakemake.log[0], "Judging the embeddings"):
     import pandas as pd
 
+    from latentomics.assays.registry import assay
     from latentomics.config.scores import Scores
     from latentomics.embed.run import load_data
     from latentomics.io.store import CountsStore
@@ -17,7 +18,8 @@ with job(snakemake.log[0], "Judging the embeddings"):
 
     methods, inputs = snakemake.params.methods, snakemake.input
     store = CountsStore(inputs.store)
-    data = load_data(store, pd.read_parquet(inputs.features), snakemake.params.target_sum, snakemake.params.seed)
+    normaliser = assay(snakemake.wildcards.assay).normaliser(store, snakemake.params.normalisation)
+    data = load_data(store, pd.read_parquet(inputs.features), normaliser, snakemake.params.seed)
     judged = {
         name: Judged(
             pd.read_parquet(inputs.embeddings[i]).to_numpy(),
@@ -27,7 +29,7 @@ with job(snakemake.log[0], "Judging the embeddings"):
         for i, name in enumerate(methods)
     }
     params = Scores(**snakemake.params.scores)
-    scores = score_embeddings(judged, data.lognorm, store.obs, data.held_out, params, snakemake.params.seed)
+    scores = score_embeddings(judged, data.normalised, store.obs, data.held_out, params, snakemake.params.seed)
     scores.to_csv(snakemake.output.scores, sep="\t", float_format="%.8g")
     summaries = {name: f"{inputs.models[i]}/summary.json" for i, name in enumerate(methods)}
     costs = cost_table(dict(zip(methods, snakemake.params.benchmarks, strict=True)), summaries)

@@ -24,7 +24,7 @@ def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Any:
     latent
         Observations x latent dimensions.
     n_neighbors
-        Neighbours of each observation, itself included; fewer where there are fewer observations.
+        Neighbours of each observation, itself included; fewer where there are few observations.
     seed
         Of the approximate search (data above :data:`EXACT_UP_TO` observations).
 

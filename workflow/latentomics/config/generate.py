@@ -83,7 +83,8 @@ def _scalar(value: Any) -> str:
 
 def config_readme() -> str:
     """The manual of sheet and config."""
-    parts = [_SHEET_TEXT.format(formats=", ".join(f"`{f}`" for f in FORMATS), name=SAMPLE_NAME.pattern)]
+    formats = "; ".join(f"{assay}: " + ", ".join(f"`{f}`" for f in known) for assay, known in FORMATS.items())
+    parts = [_SHEET_TEXT.format(formats=formats, name=SAMPLE_NAME.pattern)]
     rows = [
         f"| `{key}` | {_type(field)} | `{default}` | {field.description} |" for key, field, default in _fields(Config())
     ]
@@ -129,15 +130,17 @@ skipped. Everything is checked before the first job, and every fault is listed w
 
 | column | needed | meaning |
 | --- | --- | --- |
-| `sample` | yes | name; becomes part of file names and cell ids, so it matches `{name}`. Rows of one sample are merged (lanes): counts of the same barcode are added up. |
-| `assay` | yes | `scrna` |
-| `path` | yes | file or 10x folder. Relative paths are relative to the sheet and may not leave the study's folder; absolute paths may point anywhere. |
+| `sample` | yes | name; becomes part of file names and cell ids, so it matches `{name}`. Rows of one sample are merged (lanes, runs): counts of the same barcode are added up. Of a taxon table with many samples it names the table. |
+| `assay` | yes | `scrna` or `metagenome` |
+| `path` | yes | file or 10x folder; of paired FASTQ the first reads. Relative paths are relative to the sheet and may not leave the study's folder; absolute paths may point anywhere. |
 | `format` | no | {formats}; recognised by name where empty |
+| `path_2` | no | FASTQ of the second reads (mates) |
 | `layer` | no | for `.h5ad`: where the counts are: `X` (default), `raw` or a layer's name |
-| `metadata` | no | table of per-cell columns, first column the barcode (tsv or csv, plain or gz) |
+| `metadata` | no | table of per-cell columns, first column the barcode (tsv or csv, plain or gz); of a taxon table: per-sample columns, first column the sample |
 | `batch` | no | technical batch: features are chosen within batches, scVI corrects for it, batch mixing is scored |
 | `condition` | no | what the study compares; a warning appears where batch and condition cannot be told apart |
-| `label` | no | known cell type: scored, never trained on |
+| `control` | no | `yes` marks a negative control of a metagenomic study: contaminants are found by it, then it is left out |
+| `label` | no | known cell type or community type: scored, never trained on |
 | `label_doublet`, `label_quality` | no | known doublets and bad cells: the report says how well QC found them |
 | any other | no | a covariate; ends in `obs` of the final file, and scVI can correct for it (`embeddings.scvi.covariates`) |
 
@@ -147,6 +150,10 @@ metadata table or `.h5ad`.
 Formats: `10x_dir` (folder with matrix, features or genes, barcodes; v2 and v3 names, plain or gz), `10x_h5`, `h5ad`, `dense`
 (csv or tsv, either orientation, which one was recognised stands in the report), `mtx` (with names beside it). All must hold
 raw counts. Genes are known by Ensembl id where the file has them, else by symbol; a study cannot mix the two.
+
+Metagenomes: `fastq` (plain or gz, single-end or paired, several rows per sample), `biom`, `taxon_table` (read counts, csv or
+tsv, with a lineage column where known), `metaphlan` (merged relative abundances), `kraken_report` and `bracken` (one sample
+each). A table with many samples is one row, its samples described by `metadata` and `obs:NAME`.
 """  # noqa: E501
 
 

@@ -8,4 +8,9 @@ from latentomics.config.base import Section
 
 
 class Graph(Section):
-    n_neighbors: int = Field(15, ge=3, le=200, description="Neighbours per observation, itself included.")
+    n_neighbors: int = Field(
+        15,
+        ge=3,
+        le=200,
+        description="Neighbours per observation, itself included.",
+    )

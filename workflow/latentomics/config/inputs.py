@@ -5,24 +5,44 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-FORMATS = ("10x_dir", "10x_h5", "h5ad", "dense", "mtx")
-_SUFFIXES = (
-    ("10x_h5", (".h5",)),
-    ("h5ad", (".h5ad",)),
-    ("mtx", (".mtx", ".mtx.gz")),
-    ("dense", (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")),
-)
+#: Formats that each assay reads.
+FORMATS = {
+    "scrna": ("10x_dir", "10x_h5", "h5ad", "dense", "mtx"),
+    "metagenome": ("fastq", "biom", "taxon_table", "metaphlan", "kraken_report", "bracken"),
+}
+#: Formats whose rows may name a file of mates.
+PAIRED = ("fastq",)
+#: Formats that hold relative abundances.
+RELATIVE = ("metaphlan",)
+_TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+#: The first ending that fits decides.
+_SUFFIXES = {
+    "scrna": (
+        ("10x_h5", (".h5",)),
+        ("h5ad", (".h5ad",)),
+        ("mtx", (".mtx", ".mtx.gz")),
+        ("dense", _TEXT),
+    ),
+    "metagenome": (
+        ("fastq", (".fastq.gz", ".fq.gz", ".fastq", ".fq")),
+        ("biom", (".biom", ".biom.gz")),
+        ("kraken_report", (".kreport", ".kreport.txt", ".k2report", ".kraken2.report.txt", ".kraken.report.txt")),
+        ("bracken", (".bracken", ".bracken.tsv", ".bracken.txt")),
+        ("metaphlan", (".metaphlan", ".metaphlan.tsv", ".metaphlan.txt", "_profile.txt", ".mpa.tsv", ".mpa.txt")),
+        ("taxon_table", _TEXT),
+    ),
+}
 _MATRIX_NAMES = ("matrix.mtx.gz", "matrix.mtx")
 _FEATURE_NAMES = ("features.tsv.gz", "features.tsv", "genes.tsv.gz", "genes.tsv")
 _BARCODE_NAMES = ("barcodes.tsv.gz", "barcodes.tsv")
 
 
-def recognise(path: Path) -> str | None:
-    """The format of an input, by its name; a folder is one of 10x."""
+def recognise(path: Path, assay: str) -> str | None:
+    """The format of an input, by its name; a folder of cells is one of 10x."""
     if path.is_dir():
-        return "10x_dir"
+        return "10x_dir" if assay == "scrna" else None
     lowered = path.name.lower()
-    return next((form for form, endings in _SUFFIXES if lowered.endswith(endings)), None)
+    return next((form for form, endings in _SUFFIXES[assay] if lowered.endswith(endings)), None)
 
 
 def tenx_files(folder: Path) -> list[Path]:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from latentomics.config.confounding import PER_CELL, confounding
-from latentomics.config.inputs import FORMATS, mtx_names, recognise, tenx_files
+from latentomics.config.inputs import FORMATS, PAIRED, RELATIVE, mtx_names, recognise, tenx_files
 from latentomics.problems import Problem
 
 SAMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: File names may hold 255 bytes; a sample's name gets endings, and goes into every observation id.
 LONGEST_NAME = 100
 COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-ASSAYS = ("scrna",)
+ASSAYS = tuple(FORMATS)
 REQUIRED = ("sample", "assay", "path")
 OPTIONAL = ("path_2", "format", "layer", "metadata", "batch", "condition", "control", "label")
 #: Columns that say how to read a row; every other column describes its observations.
@@ -34,6 +34,7 @@ READING = ("sample", "assay", "path", "path_2", "format", "layer", "metadata")
 RESERVED = (
     *("cell", "cluster", "barcode", "keep", "reason", "value", "limit", "doublet", "doublet_score"),
     *("total_counts", "n_genes", "mito_percent", "ribo_percent", "hb_percent"),
+    *("n_taxa", "total_reads", "classified_reads", "unclassified_share"),
 )
 _RESERVED_START = "cluster_"
 
@@ -102,6 +103,14 @@ class Sheet:
             if row.assay == assay:
                 found.setdefault(row.sample, []).append(row)
         return found
+
+    def assays(self) -> list[str]:
+        """Assays that the sheet names, in the order of the house."""
+        return [assay for assay in ASSAYS if any(row.assay == assay for row in self.rows)]
+
+    def counts(self, assay: str) -> bool:
+        """Whether every input of an assay holds counts, as far as its format tells."""
+        return not any(row.assay == assay and row.format in RELATIVE for row in self.rows)
 
     def batches(self, assay: str) -> int:
         """Number of batches that the sheet promises; a per-cell batch column counts as two or more."""
@@ -265,13 +274,16 @@ def _read_row(
                 paths[key] = path
         elif key == "path":
             fault("path", f"{of_sample}no path", "name the file or 10x folder that holds the counts.")
-    form = values.get("format") or ("path" in paths and recognise(paths["path"])) or None
-    if form not in FORMATS and (values.get("format") or "path" in paths):
+    # Of an unknown assay, the path is judged as one of cells, so that its faults are listed too.
+    known = assay if assay in FORMATS else "scrna"
+    formats = FORMATS[known]
+    form = values.get("format") or ("path" in paths and recognise(paths["path"], known)) or None
+    if form not in formats and (values.get("format") or "path" in paths):
         key, what = ("format", "unknown format") if values.get("format") else ("path", "format not recognised")
         fault(
             key,
             of_sample + what,
-            f"{closest(form or '', FORMATS)}Set the column `format` to one of {', '.join(FORMATS)}.",
+            f"{closest(form or '', formats)}Set the column `format` to one of {', '.join(formats)}.",
         )
     elif form == "10x_dir" and "path" in paths and len(tenx_files(paths["path"])) < 3:
         fault(
@@ -279,9 +291,11 @@ def _read_row(
             f"{of_sample}not a complete 10x folder",
             "it must hold matrix.mtx, features.tsv (or genes.tsv) and barcodes.tsv, each plain or .gz.",
         )
-    if values.get("path_2"):
+    if values.get("path_2") and form in formats and form not in PAIRED:
         fault("path_2", f"{of_sample}`path_2` has no use here", "it names the mates of FASTQ reads; leave it empty.")
-    if values.get("layer") and form in FORMATS and form != "h5ad":
+    if "path_2" in paths and paths["path_2"] == paths.get("path"):
+        fault("path_2", f"{of_sample}mates are the same file as `path`", "name the file of the second reads.")
+    if values.get("layer") and form in formats and form != "h5ad":
         fault("layer", f"{of_sample}`layer` only applies to .h5ad files", "leave it empty for other formats.")
     if problems:
         return None, problems
@@ -348,6 +362,11 @@ def _duplicate_problems(name: str, rows: list[InputRow]) -> list[Problem]:
             problems.append(Problem(name, what, hint, row=row.row, key="path", severity="warning"))
     for (_, sample), group in by_sample.items():
         first = group[0]
+        kinds = {row.format in PAIRED for row in group}
+        if len(kinds) > 1:
+            hint = "give the table and the reads names of their own."
+            what = f"sample {sample!r} has reads in one row and a table in another"
+            problems.append(Problem(name, what, hint, row=group[-1].row, key="format", value=group[-1].format))
         for row in group[1:]:
             seen = next(r for r in group if r.path == row.path)
             if seen is not row:

@@ -1,4 +1,4 @@
-"""A dense autoencoder on log-normalised counts: four encoding and four decoding layers, the bottleneck as latent space.
+"""A dense autoencoder on normalised counts: four encoding and four decoding layers, the bottleneck as latent space.
 
 The classical construction (Hinton and Salakhutdinov 2006, Science 313:504) with the same objective as PCA, squared
 error about the mean, so that the two can be compared on held-out observations dimension for dimension.
@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from latentomics.embed.data import EmbeddingData, Fit
-from latentomics.embed.training import TrainingParams, check_history, schedule, training_summary, use_device
+from latentomics.embed.loop import train_network
+from latentomics.embed.training import TrainingParams, training_summary, use_device
 
 TITLE = "Autoencoder"
+ASSAYS = ("scrna", "metagenome")
+NEEDS_COUNTS = False
 GPU = True
 
 
@@ -65,106 +67,31 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     """
     import lightning as L
     import torch
-    from lightning.pytorch.callbacks import EarlyStopping
-    from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
     from torch.nn.functional import mse_loss
-    from torch.utils.data import DataLoader
 
     accelerator, device = use_device(threads)
     L.seed_everything(seed, workers=True)
-    rows = data.lognorm
+    rows = data.normalised
     train, held_out = np.flatnonzero(~data.held_out), np.flatnonzero(data.held_out)
     mean = torch.from_numpy(np.asarray(rows[train].mean(axis=0), dtype=np.float32).ravel())
+    network = build(rows.shape[1], params)
 
-    class Rows(torch.utils.data.Dataset):
-        """Minibatches densified from CSR: one slice per batch, never a dense copy of the data."""
+    def loss(net: Any, batch: Any, which: Any, epoch: int) -> Any:
+        centred = batch - mean.to(batch.device)
+        return mse_loss(net["decoder"](net["encoder"](centred)), centred)
 
-        def __init__(self, which: np.ndarray):
-            self.which = which
-
-        def __len__(self) -> int:
-            return len(self.which)
-
-        def __getitems__(self, index: list[int]) -> torch.Tensor:
-            return torch.from_numpy(rows[self.which[index]].toarray())
-
-    def loader(which: np.ndarray, shuffle: bool) -> DataLoader:
-        # Batch normalisation needs more than one observation in every training batch.
-        odd_one = shuffle and len(which) > params.batch_size and len(which) % params.batch_size == 1
-        return DataLoader(
-            Rows(which), batch_size=params.batch_size, shuffle=shuffle, drop_last=odd_one, collate_fn=lambda rows: rows
-        )
-
-    class Module(L.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = build(rows.shape[1], params)
-            self.register_buffer("mean", mean)
-            self.losses: list[dict] = []
-            self.best: tuple[float, dict] = (np.inf, {})
-            self.sums = np.zeros(2)
-
-        def _loss(self, batch):
-            centred = batch - self.mean
-            return mse_loss(self.net["decoder"](self.net["encoder"](centred)), centred)
-
-        def training_step(self, batch):
-            loss = self._loss(batch)
-            self.sums += loss.item() * len(batch), len(batch)
-            return loss
-
-        def validation_step(self, batch):
-            self.log("held_out", self._loss(batch), on_epoch=True, batch_size=len(batch))
-
-        def on_train_epoch_end(self):
-            held_out = float(self.trainer.callback_metrics["held_out"])
-            epoch = self.current_epoch + 1
-            train_loss = float(self.sums[0] / self.sums[1])
-            self.sums = np.zeros(2)
-            self.losses.append({"epoch": epoch, "step": self.global_step, "train": train_loss, "held_out": held_out})
-            if held_out < self.best[0]:
-                self.best = (held_out, {k: v.detach().clone() for k, v in self.net.state_dict().items()})
-            if epoch % 10 == 0:
-                print(f"autoencoder: epoch {epoch}, train {train_loss:.5f}, held-out {held_out:.5f}", flush=True)
-
-        def configure_optimizers(self):
-            return torch.optim.AdamW(self.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay)
-
-    module = Module()
-    min_epochs, max_epochs = schedule(params, len(train))
-
-    class Patience(EarlyStopping):
-        """Lightning's, but a plateau before ``min_epochs`` that was overcome by then does not end the training."""
-
-        def on_train_epoch_end(self, trainer, pl_module):
-            super().on_train_epoch_end(trainer, pl_module)
-            if trainer.current_epoch + 1 < min_epochs:
-                trainer.should_stop = self.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC
-
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=max_epochs,
-        callbacks=[Patience("held_out", patience=params.patience, check_on_train_epoch_end=True)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+    history, max_epochs = train_network(
+        "autoencoder", network, loss, rows, data.held_out, params, accelerator, params.weight_decay
     )
-    trainer.fit(module, loader(train, shuffle=True), loader(held_out, shuffle=False))
-    history = pd.DataFrame(module.losses)
-    check_history(history, "autoencoder")
-    module.net.load_state_dict(module.best[1])
-    latent, reconstruction_error = _apply(module.net.cpu().eval(), rows, mean, held_out)
+    latent, reconstruction_error = _apply(network, rows, mean, held_out)
     about_mean = _squares_about(rows[held_out], mean.numpy())
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(module.net.state_dict(), folder / "weights.pt")
+    torch.save(network.state_dict(), folder / "weights.pt")
     np.save(folder / "mean.npy", mean.numpy())
     described = {"params": params.model_dump(), "features": list(map(str, data.features))}
     (folder / "model.json").write_text(json.dumps(described, indent=1) + "\n")
     summary = {
-        "n_parameters": sum(p.numel() for p in module.net.parameters()),
+        "n_parameters": sum(p.numel() for p in network.parameters()),
         "n_latent": params.n_latent,
         "device": device,
         "held_out_r2": round(1 - reconstruction_error / about_mean, 8),
@@ -179,7 +106,7 @@ def load(folder: Path) -> tuple[Any, np.ndarray, list[str]]:
     Returns
     -------
     network, mean, features
-        The network of :func:`build` in evaluation mode, the mean to subtract from log-normalised rows, and the
+        The network of :func:`build` in evaluation mode, the mean to subtract from normalised rows, and the
         feature ids in the order of its inputs.
     """
     import torch
@@ -188,6 +115,14 @@ def load(folder: Path) -> tuple[Any, np.ndarray, list[str]]:
     network = build(len(described["features"]), Params(**described["params"]))
     network.load_state_dict(torch.load(folder / "weights.pt", map_location="cpu", weights_only=True))
     return network.eval(), np.load(folder / "mean.npy", allow_pickle=False), described["features"]
+
+
+def encode(folder: Path, data: EmbeddingData) -> np.ndarray:
+    """Latent coordinates of observations that the saved model has not seen, (n_obs, n_latent)."""
+    import torch
+
+    network, mean, _ = load(folder)
+    return _apply(network, data.normalised, torch.from_numpy(mean), np.zeros(0, dtype=int))[0]
 
 
 def _apply(network: Any, rows: Any, mean: Any, held_out: np.ndarray, block: int = 4096) -> tuple[np.ndarray, float]:

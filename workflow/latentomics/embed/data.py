@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from latentomics.assays.normaliser import Normaliser
+
 
 @dataclass(frozen=True)
 class EmbeddingData:
@@ -18,10 +20,8 @@ class EmbeddingData:
     ----------
     counts
         Observations x selected features, CSR, int32.
-    totals
-        Counts of each observation over *all* features, shape (n_obs,).
-    target_sum
-        Counts per observation after size normalisation.
+    normaliser
+        Of the assay; ``counts`` are rows 0 to n_obs of its store.
     obs
         Annotations; ``batch`` is always there (one level if the sheet names none).
     features
@@ -32,19 +32,15 @@ class EmbeddingData:
     """
 
     counts: Any
-    totals: np.ndarray
-    target_sum: float
+    normaliser: Normaliser
     obs: pd.DataFrame
     features: pd.Index
     held_out: np.ndarray
 
     @cached_property
-    def lognorm(self) -> Any:
-        """``log1p(counts / total * target_sum)``, CSR, float32."""
-        scaled = self.counts.astype(np.float32)
-        factors = (self.target_sum / np.maximum(self.totals, 1)).astype(np.float32)
-        scaled.data = np.log1p(scaled.data * np.repeat(factors, np.diff(scaled.indptr)))
-        return scaled
+    def normalised(self) -> Any:
+        """Normalised expression or abundance (log1p, CLR...), CSR, float32, of the shape of ``counts``."""
+        return self.normaliser(self.counts, slice(None))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Principal component analysis of log-normalised counts: the baseline that every deep method must beat."""
+"""Principal component analysis of normalised counts: the baseline that every deep method must beat.
+
+Of cells these are log1p values; of metagenomes centred log-ratios, which makes it Aitchison's PCA.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from latentomics.config.base import Section
 from latentomics.embed.data import EmbeddingData, Fit
 
 TITLE = "PCA"
+ASSAYS = ("scrna", "metagenome")
+NEEDS_COUNTS = False
 GPU = False
 
 #: Rows densified at a time: bounds memory to rows x features whatever the number of cells.
@@ -34,7 +39,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
         and ``held_out_r2``: the share of the held-out observations' variance that the first 1..n_components
         components of the training observations reconstruct.
     """
-    rows = data.lognorm
+    rows = data.normalised
     n_components = min(params.n_components, rows.shape[1], rows.shape[0] - 1, int((~data.held_out).sum()) - 1)
     train, held = _moments(rows[~data.held_out]), _moments(rows[data.held_out])
     whole = tuple(a + b for a, b in zip(train, held, strict=True))
@@ -55,6 +60,13 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
         "loss_name": "squared error",
     }
     return Fit(latent.astype(np.float32), summary)
+
+
+def encode(folder: Path, data: EmbeddingData) -> np.ndarray:
+    """Scores of observations that the saved model has not seen, (n_obs, n_components)."""
+    with np.load(folder / "pca.npz", allow_pickle=False) as model:
+        mean, axes = model["mean"], model["components"].T
+    return (np.vstack([block.toarray() @ axes for block in _blocks(data.normalised)]) - mean @ axes).astype(np.float32)
 
 
 def _blocks(rows):

@@ -4,12 +4,16 @@ A method's module is imported by the rules, so its top level imports nothing hea
 
 ``TITLE``
     Name for people.
+``ASSAYS``, ``NEEDS_COUNTS``
+    Which assays it is made for, and whether it models counts (relative abundances are then not enough).
 ``GPU``
     Whether its rule asks the scheduler for one GPU.
 ``Params``
     Its typed parameters, a :class:`~latentomics.config.base.Section`.
 ``fit(data, params, seed, threads, folder)``
     Fit, save the model below ``folder``, return a :class:`~latentomics.embed.data.Fit`.
+``encode(folder, data)``
+    Latent coordinates of other observations by the saved model; needed only by methods that predict a condition.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ METHODS: dict[str, str] = {
     "pca": "latentomics.embed.pca",
     "autoencoder": "latentomics.embed.autoencoder",
     "scvi": "latentomics.embed.scvi",
+    "vae": "latentomics.embed.vae",
 }
 
 

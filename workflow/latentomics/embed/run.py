@@ -8,33 +8,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from latentomics.assays.normaliser import Normaliser
 from latentomics.config.base import Section
 from latentomics.embed.data import EmbeddingData, Fit, split_held_out
 from latentomics.embed.registry import method
-from latentomics.io.store import CountsStore, batch_of, size_target
+from latentomics.io.store import CountsStore, batch_of
 
 #: Share of the observations held out from training, the same ones for every method.
 HELD_OUT = 0.1
 
 
-def load_data(store: CountsStore, features: pd.DataFrame, target_sum: float | None, seed: int) -> EmbeddingData:
+def load_data(store: CountsStore, features: pd.DataFrame, normaliser: Normaliser, seed: int) -> EmbeddingData:
     """Read the counts of the selected features and what goes with them.
 
     Parameters
     ----------
     features
         Table of features with a boolean column ``selected``, indexed as the store's ``var``.
-    target_sum
-        Counts per observation after normalisation; the median total if None.
+    normaliser
+        Of the store, from its assay.
     """
     obs = store.obs.copy()
-    totals = obs["total_counts"].to_numpy(dtype=np.float64)
     obs["batch"] = batch_of(obs)
     selected = np.flatnonzero(features["selected"].to_numpy(dtype=bool))
     return EmbeddingData(
         counts=store.select(columns=selected),
-        totals=totals,
-        target_sum=size_target(obs, target_sum),
+        normaliser=normaliser,
         obs=obs,
         features=features.index[selected],
         held_out=split_held_out(len(obs), HELD_OUT, seed),

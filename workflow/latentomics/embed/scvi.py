@@ -16,6 +16,8 @@ from latentomics.embed.data import EmbeddingData, Fit, TrainingError
 from latentomics.embed.training import TrainingParams, check_history, schedule, training_summary, use_device
 
 TITLE = "scVI"
+ASSAYS = ("scrna",)
+NEEDS_COUNTS = True
 GPU = True
 
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from latentomics.assays.normaliser import Normaliser
 from latentomics.io.store import CountsStore
 
 _CHUNK = 1 << 16
@@ -21,15 +22,17 @@ def join_results(
     features: pd.DataFrame,
     tables: Mapping[str, Mapping[str, pd.DataFrame]],
     primary: str,
-    target_sum: float,
+    normaliser: Normaliser,
     seed: int,
-) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame, dict[str, np.ndarray], dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, np.ndarray], dict[str, Any]]:
     """Everything but the matrix: what :func:`write_h5ad` takes after the store.
 
     Parameters
     ----------
     tables
         Per embedding its ``embeddings``, ``clusters`` and ``layouts``.
+    normaliser
+        That :func:`write_h5ad` will use.
     primary
         Embedding whose clusters and layouts also get the plain names ``cluster``, ``X_umap`` and ``X_tsne``.
 
@@ -52,21 +55,22 @@ def join_results(
             obsm[f"X_{layout}_{name}"] = table["layouts"][[f"{layout}1", f"{layout}2"]].to_numpy()
     obs["cluster"] = obs[f"cluster_{primary}"]
     obsm["X_umap"], obsm["X_tsne"] = obsm[f"X_umap_{primary}"], obsm[f"X_tsne_{primary}"]
-    var = store.var.join(features.drop(columns="symbol", errors="ignore"))
+    # What the store says of a feature (a taxon's rank) goes before what the selection says (its place in the order).
+    var = store.var.join(features.drop(columns=features.columns.intersection(store.var.columns)))
     var["highly_variable"] = var.pop("selected")
-    factors = target_sum / np.maximum(store.obs["total_counts"].to_numpy(dtype=float), 1)
-    uns = {
-        "latentomics": {"primary": primary, "target_sum": target_sum, "seed": seed, "embeddings": list(tables)},
-        # scanpy and viewers look here to learn that X is log1p with the natural base.
-        "log1p": {},
+    uns: dict[str, Any] = {
+        "latentomics": {"primary": primary, **normaliser.facts, "seed": seed, "embeddings": list(tables)}
     }
-    return factors, obs, var, obsm, uns
+    if normaliser.facts["normalisation"] == "log1p":
+        # scanpy and viewers look here to learn that X is log1p with the natural base.
+        uns["log1p"] = {}
+    return obs, var, obsm, uns
 
 
 def write_h5ad(
     path: Path,
     store: CountsStore,
-    factors: np.ndarray,
+    normaliser: Normaliser,
     obs: pd.DataFrame,
     var: pd.DataFrame,
     obsm: Mapping[str, np.ndarray],
@@ -78,8 +82,8 @@ def write_h5ad(
     ----------
     store
         Raw counts: they become ``layers["counts"]``.
-    factors
-        Per observation: ``X`` is ``log1p(counts * factor)``, float32.
+    normaliser
+        Makes ``X`` of them, float32.
     obs, var, obsm, uns
         As AnnData has them.
     """
@@ -91,35 +95,44 @@ def write_h5ad(
         ad.io.write_elem(file, "var", var)
         ad.io.write_elem(file, "obsm", dict(obsm))
         ad.io.write_elem(file, "uns", dict(uns))
-        counts = _SparseWriter(file["layers"], "counts", store, np.int32)
-        normalised = _SparseWriter(file, "X", store, np.float32)
+        dtype = np.int32 if store.values == "counts" else np.float32
+        counts = _SparseWriter(file["layers"], "counts", store.shape, store.n_nonzero, dtype)
+        most = store.n_nonzero if normaliser.keeps_zeros else store.shape[0] * store.shape[1]
+        normalised = _SparseWriter(file, "X", store.shape, most, np.float32)
         for where, block in store.blocks():
-            counts.append(block.data, block)
-            per_entry = np.repeat(factors[where], np.diff(block.indptr))
-            normalised.append(np.log1p(block.data * per_entry), block)
+            counts.append(block)
+            normalised.append(normaliser(block, where))
+        counts.close()
+        normalised.close()
 
 
 class _SparseWriter:
-    """Append row blocks to a CSR matrix on disk whose number of entries is known."""
+    """Append row blocks to a CSR matrix on disk whose number of entries is bounded."""
 
-    def __init__(self, parent: Any, name: str, store: CountsStore, dtype: type):
+    def __init__(self, parent: Any, name: str, shape: tuple[int, int], most: int, dtype: Any):
         group = parent.create_group(name)
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
-        group.attrs["shape"] = np.array(store.shape, dtype=np.int64)
-        size = store.n_nonzero
+        group.attrs["shape"] = np.array(shape, dtype=np.int64)
         options: dict[str, Any] = (
-            {"chunks": (min(_CHUNK, size),), "compression": "gzip", "compression_opts": 2} if size else {}
+            {"chunks": (min(_CHUNK, most),), "maxshape": (most,), "compression": "gzip", "compression_opts": 2}
+            if most
+            else {}
         )
-        self._data = group.create_dataset("data", (size,), dtype, **options)
-        self._indices = group.create_dataset("indices", (size,), np.int32, **options)
-        self._indptr = group.create_dataset("indptr", (store.shape[0] + 1,), np.int64)
+        self._data = group.create_dataset("data", (most,), dtype, **options)
+        self._indices = group.create_dataset("indices", (most,), np.int32, **options)
+        self._indptr = group.create_dataset("indptr", (shape[0] + 1,), np.int64)
         self._indptr[0] = 0
         self._rows = self._at = 0
 
-    def append(self, data: np.ndarray, block: Any) -> None:
+    def append(self, block: Any) -> None:
         n_rows, n_entries = block.shape[0], len(block.data)
-        self._data[self._at : self._at + n_entries] = data
+        self._data[self._at : self._at + n_entries] = block.data
         self._indices[self._at : self._at + n_entries] = block.indices
         self._indptr[self._rows + 1 : self._rows + n_rows + 1] = self._at + block.indptr[1:]
         self._rows += n_rows
         self._at += n_entries
+
+    def close(self) -> None:
+        if self._at < len(self._data):
+            self._data.resize((self._at,))
+            self._indices.resize((self._at,))

@@ -1,6 +1,6 @@
-"""Look into every input matrix before the first job, and remember what was found.
+"""Look into every input before the first job, and remember what was found.
 
-Reading hundreds of matrices takes time, so a matrix is read again only if one of its files, the code that checks it or
+Reading hundreds of inputs takes time, so one is read again only if one of its files, the code that checks it or
 the settings that judge it changed.
 """
 
@@ -12,6 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,10 +21,10 @@ from typing import Any
 from latentomics.config.fingerprint import fingerprint
 from latentomics.config.qc import QC
 from latentomics.config.sheet import InputRow, Sheet
-from latentomics.problems import Problem
+from latentomics.problems import InputError, Problem
 
 
-def check_matrices(
+def check_inputs(
     sheet: Sheet,
     qc: QC,
     organism: str,
@@ -32,14 +33,16 @@ def check_matrices(
     workers: int,
     say: Callable[[str], None],
 ) -> list[Problem]:
-    """Every fault of every input matrix, and of the matrices taken together.
+    """Every fault of every input, and of the matrices of cells taken together.
+
+    Matrices and tables are read whole, of reads only the first: their jobs find what is wrong further on.
 
     Parameters
     ----------
     memory
         JSON file of earlier findings; written anew.
     workers
-        Matrices read at the same time, each in a process of its own.
+        Inputs read at the same time, each in a process of its own.
     say
         Called with a line of progress.
     """
@@ -47,12 +50,17 @@ def check_matrices(
     known = _read(memory)
     # QC judges whole samples: not the rows of one that is merged from several.
     alone = {name: len(rows) == 1 for name, rows in sheet.samples("scrna").items()}
-    keys = {row.row: _key(row, alone[row.sample], judge) for row in sheet.rows}
+    keys = {row.row: _key(row, row.assay == "scrna" and alone[row.sample], judge) for row in sheet.rows}
     waiting = [row for row in sheet.rows if keys[row.row] not in known]
     found = {keys[row.row]: known[keys[row.row]] for row in sheet.rows if keys[row.row] in known}
     if waiting:
-        say(f"Checking {len(waiting)} input matrices ({len(found)} are known from an earlier run).")
-        looks = [partial(_inspect, row, qc if alone[row.sample] else None, organism, gene_sets) for row in waiting]
+        say(f"Checking {len(waiting)} inputs ({len(found)} are known from an earlier run).")
+        looks = [
+            partial(_inspect_cells, row, qc if alone[row.sample] else None, organism, gene_sets)
+            if row.assay == "scrna"
+            else partial(_inspect_metagenome, row)
+            for row in waiting
+        ]
         for row, result in zip(waiting, _each(looks, workers), strict=True):
             found[keys[row.row]] = result
         memory.parent.mkdir(parents=True, exist_ok=True)
@@ -84,12 +92,37 @@ def _each(looks: Sequence[Callable[[], dict]], workers: int) -> Iterator[dict]:
         yield from (future.result() for future in [pool.submit(look) for look in looks])
 
 
-def _inspect(row: InputRow, qc: QC | None, organism: str, gene_sets: Path) -> dict[str, Any]:
+def _inspect_metagenome(row: InputRow) -> dict[str, Any]:
+    if row.format == "fastq":
+        problems = _check_first_reads(row)
+    else:
+        from latentomics.metagenome.tables import check_table
+
+        problems = check_table(row)
+    return {"problems": _plain_problems(problems), "summary": {}}
+
+
+def _check_first_reads(row: InputRow) -> list[Problem]:
+    from latentomics.metagenome.fastq import read_chunks
+
+    with closing(read_chunks(row)) as chunks:
+        try:
+            next(chunks)
+        except InputError as error:
+            return error.problems
+    return []
+
+
+def _inspect_cells(row: InputRow, qc: QC | None, organism: str, gene_sets: Path) -> dict[str, Any]:
     from latentomics.io.checks import inspect_row
 
     further = partial(_no_cell_left, row=row, qc=qc, organism=organism, gene_sets=gene_sets) if qc else None
     problems, summary = inspect_row(row, further)
-    return {"problems": [{**asdict(p), "value": _plain(p.value)} for p in problems], "summary": summary}
+    return {"problems": _plain_problems(problems), "summary": summary}
+
+
+def _plain_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    return [{**asdict(p), "value": _plain(p.value)} for p in problems]
 
 
 def _plain(value: object) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import anndata as ad
 import numpy as np
@@ -31,11 +32,18 @@ class CountsWriter:
         Shape of the whole matrix.
     n_nonzero
         Number of stored entries over all blocks, known beforehand so that arrays are laid out once.
+    dtype
+        ``int32`` for counts, ``float32`` for relative abundances (shares of an observation).
     """
 
-    def __init__(self, path: Path, n_obs: int, n_vars: int, n_nonzero: int):
+    def __init__(
+        self, path: Path, n_obs: int, n_vars: int, n_nonzero: int, dtype: Literal["int32", "float32"] = "int32"
+    ):
+        self._dtype = np.dtype(dtype)
         self._root = zarr.open_group(path, mode="w", zarr_format=3)
         self._root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        if self._dtype.kind == "f":  # counts are what a store holds unless it says otherwise
+            self._root.attrs["values"] = "relative"
         matrix = self._root.create_group("X")
         matrix.attrs.update(
             {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [int(n_obs), int(n_vars)]}
@@ -43,8 +51,8 @@ class CountsWriter:
         chunk = min(CHUNK, max(n_nonzero, 1))
         shard = chunk * min(CHUNKS_PER_SHARD, -(-max(n_nonzero, 1) // chunk))
         self._arrays = {
-            name: matrix.create_array(name, shape=(n_nonzero,), dtype="int32", chunks=(chunk,), shards=(shard,))
-            for name in ("data", "indices")
+            name: matrix.create_array(name, shape=(n_nonzero,), dtype=kind, chunks=(chunk,), shards=(shard,))
+            for name, kind in (("data", str(self._dtype)), ("indices", "int32"))
         }
         self._shard = shard
         self._indptr = np.zeros(n_obs + 1, dtype=np.int64)
@@ -54,7 +62,7 @@ class CountsWriter:
         self._pending: dict[str, list[np.ndarray]] = {"data": [], "indices": []}
 
     def append(self, block: csr_matrix) -> None:
-        """Append rows (``n x n_vars`` non-negative integers)."""
+        """Append rows (``n x n_vars`` non-negative values: whole numbers, or shares if the store is relative)."""
         if block.shape[1] != self._n_vars:
             raise ValueError(f"block has {block.shape[1]} columns, the store {self._n_vars}")
         block = block.tocsr()
@@ -63,7 +71,7 @@ class CountsWriter:
         n = block.shape[0]
         self._indptr[self._rows + 1 : self._rows + n + 1] = self._indptr[self._rows] + block.indptr[1:]
         self._rows += n
-        self._pending["data"].append(block.data.astype(np.int32))
+        self._pending["data"].append(block.data.astype(self._dtype))
         self._pending["indices"].append(block.indices.astype(np.int32))
         if sum(map(len, self._pending["data"])) >= self._shard:
             self._flush(whole_shards=True)
@@ -101,6 +109,8 @@ class CountsStore:
     ----------
     shape
         Observations x features.
+    values
+        ``counts`` (int32) or ``relative`` (float32): what the entries are.
     obs, var
         Annotations, read on first use.
     """
@@ -110,6 +120,7 @@ class CountsStore:
         self._matrix = self._root["X"]
         self._indptr = self._matrix["indptr"][:]
         self.shape: tuple[int, int] = tuple(self._matrix.attrs["shape"])
+        self.values: Literal["counts", "relative"] = self._root.attrs.get("values", "counts")
         self._obs: pd.DataFrame | None = None
         self._var: pd.DataFrame | None = None
 
@@ -130,7 +141,7 @@ class CountsStore:
         return int(self._indptr[-1])
 
     def block(self, start: int, stop: int) -> csr_matrix:
-        """Rows ``start`` to ``stop`` as CSR counts (int32)."""
+        """Rows ``start`` to ``stop`` as CSR (int32 counts, float32 shares)."""
         low, high = self._indptr[start], self._indptr[stop]
         return csr_matrix(
             (self._matrix["data"][low:high], self._matrix["indices"][low:high], self._indptr[start : stop + 1] - low),
@@ -143,7 +154,7 @@ class CountsStore:
             yield where, self.block(where.start, where.stop)
 
     def select(self, rows: Sequence[int] | np.ndarray | None = None, columns: np.ndarray | None = None) -> csr_matrix:
-        """Some rows and columns as one CSR matrix (int32), read block by block.
+        """Some rows and columns as one CSR matrix (int32 counts, float32 shares), read block by block.
 
         Parameters
         ----------
@@ -168,7 +179,7 @@ class CountsStore:
                 block = block[:, columns]
             parts.append(block)
         width = self.shape[1] if columns is None else len(columns)
-        return vstack(parts, format="csr") if parts else csr_matrix((0, width), dtype=np.int32)
+        return vstack(parts, format="csr") if parts else csr_matrix((0, width), dtype=self._matrix["data"].dtype)
 
 
 def row_blocks(indptr: np.ndarray, max_nonzero: int) -> Iterator[slice]:

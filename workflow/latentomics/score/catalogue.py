@@ -47,7 +47,7 @@ SCORES = {
         True,
     ),
     "label_purity": Score(
-        "Purity of labels", "share of a cell's nearest neighbours that carry its label", "Known labels", True
+        "Purity of labels", "share of an observation's nearest neighbours that carry its label", "Known labels", True
     ),
     "batch_mixing": Score(
         "Batch mixing",
@@ -60,7 +60,7 @@ SCORES = {
     ),
     "neighbour_prediction": Score(
         "Neighbour prediction",
-        "variance of held-out expression that nearest neighbours in the latent space predict",
+        "variance of the normalised values of held-out observations that nearest neighbours in the latent space predict",
         "Without labels",
         True,
     ),
@@ -69,13 +69,13 @@ SCORES = {
     ),
     "trustworthiness": Score(
         "Trustworthiness",
-        "how far latent neighbours are neighbours in log-normalised expression too",
+        "how far latent neighbours are neighbours in the normalised values too",
         "Without labels",
         False,
     ),
     "stability": Score(
         "Stability",
-        "adjusted Rand index of the chosen clusters between subsamples of the cells; fewer clusters are more stable",
+        "adjusted Rand index of the chosen clusters between subsamples of the observations; fewer clusters are more stable",
         "Without labels",
         False,
     ),

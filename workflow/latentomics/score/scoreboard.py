@@ -31,7 +31,7 @@ class Judged:
 
 def score_embeddings(
     embeddings: dict[str, Judged],
-    lognorm: csr_matrix,
+    normalised: csr_matrix,
     obs: pd.DataFrame,
     held_out: np.ndarray,
     params: Scores,
@@ -43,8 +43,8 @@ def score_embeddings(
     ----------
     embeddings
         By method name; rows as in ``obs``.
-    lognorm
-        Log-normalised counts of the selected features, for the scores that compare with expression.
+    normalised
+        Normalised counts of the selected features, for the scores that compare with expression.
     obs
         May have ``batch`` and ``label`` (empty or missing: unknown). Cells whose batch or label is unknown take no part
         in the scores of batches or labels.
@@ -66,7 +66,7 @@ def score_embeddings(
     in_batch = batch >= 0 if batch is not None else None
     shuffled = rng.permutation(batch[in_batch]) if batch is not None else None
     neighbours = {name: _neighbours(item.latent[rows]) for name, item in embeddings.items()}
-    dense = lognorm[rows].toarray()
+    dense = normalised[rows].toarray()
     table = {}
     for name, item in embeddings.items():
         index, distance = neighbours[name]

@@ -15,6 +15,8 @@ BASELINE = "pca"
 OF_CLUSTERS = ("label_ari", "label_nmi", "stability")
 #: Differences of decimal figures that equal the tie are a tie, whatever their binary fractions say.
 ROUNDING = 1e-9
+#: With fewer held-out observations than this the verdict warns.
+FEW_HELD_OUT = 10
 
 
 def build_verdict(
@@ -97,9 +99,9 @@ def _evidence(
         found.append(
             {
                 "name": f"Observed counts per parameter, {_title(name, summaries)}",
-                "value": round(n_nonzero / summaries[name]["n_parameters"], 2),
+                "value": float(f"{n_nonzero / summaries[name]['n_parameters']:.2g}"),
                 "meaning": "non-zero entries of the matrix per trainable weight; far below 1, only regularisation and early "
-                "stopping keep a network from learning the cells by heart",
+                "stopping keep a network from learning the observations by heart",
             }
         )
         pair = _same_size_r2(name, summaries)
@@ -108,7 +110,7 @@ def _evidence(
                 {
                     "name": f"Held-out variance explained, {_title(name, summaries)} against PCA",
                     "value": f"{pair[0]:.3f} against {pair[1]:.3f}",
-                    "meaning": f"share of the variance of cells never trained on that {pair[2]} dimensions reconstruct",
+                    "meaning": f"share of the variance of observations never trained on that {pair[2]} dimensions reconstruct",
                 }
             )
     if "neighbour_prediction" in scores and scores["neighbour_prediction"].notna().any():
@@ -211,23 +213,29 @@ def _warranted(
         gaps[name] = [g for g in (*shown, float(predicted)) if not math.isnan(g)]
     best = {name: max(found) for name, found in gaps.items() if found}
     if not best:
-        return "unclear", f"{size}. Too few held-out cells to measure whether a deep embedding generalises better."
+        return (
+            "unclear",
+            f"{size}. Too few held-out observations to measure whether a deep embedding generalises better.",
+        )
+    # With a handful of them, one odd observation decides.
+    held_out = min(int(summaries[name].get("n_held_out") or FEW_HELD_OUT) for name in deep)
+    care = f" Only {held_out:,} were held out: read this with care." if held_out < FEW_HELD_OUT else ""
     winner = max(best, key=lambda name: best[name])
     title = _title(winner, summaries)
     few = " There are fewer observations than features." if ratio < 1 else ""
     if best[winner] > tie + ROUNDING:
         return "yes", (
-            f"{size}.{few} On cells that no method was trained on, {title} does better than PCA (by {best[winner]:.3f} of the "
-            "variance): a deep embedding is warranted here."
+            f"{size}.{few} On observations that no method was trained on, {title} does better than PCA (by "
+            f"{best[winner]:.3f} of the variance): a deep embedding is warranted here.{care}"
         )
     if best[winner] < -tie - ROUNDING:
         return "no", (
-            f"{size}.{few} On cells that no method was trained on, no deep embedding does as well as PCA (the best, {title}, is "
-            f"behind by {-best[winner]:.3f} of the variance): the data do not warrant one for representing expression. A deep "
-            "model may still be worth its cost for removing batch effects: see the scoreboard."
+            f"{size}.{few} On observations that no method was trained on, no deep embedding does as well as PCA (the best, "
+            f"{title}, is behind by {-best[winner]:.3f} of the variance): the data do not warrant one for representing them. "
+            f"A deep model may still be worth its cost for removing batch effects: see the scoreboard.{care}"
         )
     return "unclear", (
-        f"{size}.{few} On cells that no method was trained on, the best deep embedding ({title}) and PCA are even "
+        f"{size}.{few} On observations that no method was trained on, the best deep embedding ({title}) and PCA are even "
         f"(difference {best[winner]:+.3f} of the variance): PCA, the simpler one, suffices unless the scoreboard shows a gain in "
-        "batch mixing or agreement with labels."
+        f"batch mixing or agreement with labels.{care}"
     )

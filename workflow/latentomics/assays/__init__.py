@@ -1,0 +1,1 @@
+"""Where the assays differ: normalisation, choice of features, tests of markers, and the words for them."""

@@ -1,0 +1,136 @@
+"""The training loop that the house's own networks share: Lightning, minibatches from sparse rows, the best weights kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from latentomics.embed.training import TrainingParams, check_history, schedule
+
+#: Loss of a minibatch, mean over its observations: network, dense rows, their numbers, epoch (from 0) -> scalar tensor.
+Loss = Callable[[Any, Any, Any, int], Any]
+
+
+def train_network(
+    name: str,
+    network: Any,
+    loss: Loss,
+    rows: Any,
+    held_out: np.ndarray,
+    params: TrainingParams,
+    accelerator: str,
+    weight_decay: float,
+) -> tuple[pd.DataFrame, int]:
+    """Train a network on the observations that are not held out; afterwards it has the weights of the best epoch.
+
+    Parameters
+    ----------
+    network
+        A torch module; moved to the accelerator for the training and back.
+    rows
+        Observations x features, CSR: what the network sees, densified minibatch by minibatch.
+    held_out
+        Boolean mask, (n_obs,); their loss decides when to stop and which weights are kept.
+    params
+        Also has ``learning_rate``.
+
+    Returns
+    -------
+    history, max_epochs
+        Columns ``epoch step train held_out``; and the limit of epochs that was set.
+
+    Raises
+    ------
+    TrainingError
+        The loss became NaN or infinite.
+    """
+    import lightning as L
+    import torch
+    from lightning.pytorch.callbacks import EarlyStopping
+    from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+    from torch.utils.data import DataLoader
+
+    train, judged = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+    class Rows(torch.utils.data.Dataset):
+        """Minibatches densified from CSR: one slice per batch, never a dense copy of the data."""
+
+        def __init__(self, which: np.ndarray):
+            self.which = which
+
+        def __len__(self) -> int:
+            return len(self.which)
+
+        def __getitems__(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            which = self.which[index]
+            return torch.from_numpy(rows[which].toarray()), torch.from_numpy(which)
+
+    def loader(which: np.ndarray, shuffle: bool) -> DataLoader:
+        # Batch normalisation needs more than one observation in every training batch.
+        odd_one = shuffle and len(which) > params.batch_size and len(which) % params.batch_size == 1
+        return DataLoader(
+            Rows(which), batch_size=params.batch_size, shuffle=shuffle, drop_last=odd_one, collate_fn=lambda rows: rows
+        )
+
+    class Module(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = network
+            self.losses: list[dict] = []
+            self.best: tuple[float, dict] = (np.inf, {})
+            self.sums = np.zeros(2)
+
+        def training_step(self, batch):
+            value = loss(self.net, *batch, self.current_epoch)
+            self.sums += value.item() * len(batch[0]), len(batch[0])
+            return value
+
+        def validation_step(self, batch):
+            value = loss(self.net, *batch, self.current_epoch)
+            self.log("held_out", value, on_epoch=True, batch_size=len(batch[0]))
+
+        def on_train_epoch_end(self):
+            held = float(self.trainer.callback_metrics["held_out"])
+            epoch = self.current_epoch + 1
+            mean = float(self.sums[0] / self.sums[1])
+            self.sums = np.zeros(2)
+            self.losses.append({"epoch": epoch, "step": self.global_step, "train": mean, "held_out": held})
+            if held < self.best[0]:
+                self.best = (held, {k: v.detach().clone() for k, v in self.net.state_dict().items()})
+            if epoch % 10 == 0:
+                print(f"{name}: epoch {epoch}, train {mean:.5f}, held-out {held:.5f}", flush=True)
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=params.learning_rate, weight_decay=weight_decay)
+
+    module = Module()
+    min_epochs, max_epochs = schedule(params, len(train))
+
+    class Patience(EarlyStopping):
+        """Lightning's, but a plateau before ``min_epochs`` that was overcome by then does not end the training."""
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            super().on_train_epoch_end(trainer, pl_module)
+            if trainer.current_epoch + 1 < min_epochs:
+                trainer.should_stop = self.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC
+
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=max_epochs,
+        callbacks=[Patience("held_out", patience=params.patience, check_on_train_epoch_end=True)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, loader(train, shuffle=True), loader(judged, shuffle=False))
+    history = pd.DataFrame(module.losses)
+    check_history(history, name)
+    network.load_state_dict(module.best[1])
+    network.cpu().eval()
+    return history, max_epochs

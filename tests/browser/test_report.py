@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from make_metagenome_results import make_metagenome_results
 from make_results import HOSTILE, MARKUP, make_results
 
 from latentomics.report.page import write_report
@@ -251,3 +252,72 @@ def test_prints_on_white_paper(visit: Callable[..., Visit], report: Path) -> Non
     assert seen.picture() != dark
     seen.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert seen.picture() == dark
+
+
+@pytest.fixture(scope="module")
+def chapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cells and metagenomes in one page."""
+    folder = tmp_path_factory.mktemp("chapters")
+    make_results(folder / "scrna", n_cells=300, n_genes=60)
+    make_metagenome_results(folder / "metagenome")
+    out = folder / "report.html"
+    folders = {assay: folder / assay for assay in ("scrna", "metagenome")}
+    write_report(folders, out, "Test study", max_points=1500, max_genes=40, n_top_markers=3, seed=0)
+    return out
+
+
+def test_metagenomes_draw_every_figure_in_silence(visit: Callable[..., Visit], chapters: Path) -> None:
+    seen = visit(color_scheme="dark").open(chapters)
+    seen.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    seen.settle()
+    assert seen.complaints == []
+    assert seen.dialogs == []
+    assert [url for url in seen.requests if not url.startswith(("data:", "blob:"))] == [chapters.as_uri()]
+    assert seen.page.locator(".plot[data-figure]").count() == seen.page.locator(".plot .main-svg:first-child").count()
+    # The sunburst has an arc for every node of the tree.
+    arcs = seen.page.locator("#metagenome-taxa [data-figure=tree] .sunburstlayer path.surface").count()
+    assert arcs == seen.page.evaluate("document.querySelector('[data-figure=tree]').data[0].ids.length")
+    assert HOSTILE in seen.page.text_content("#metagenome-taxa [data-figure=heat] .yaxislayer-above")
+    assert seen.page.locator("main script:not(.payload)").count() == 0
+
+
+def test_every_choice_of_figure_is_drawn(visit: Callable[..., Visit], chapters: Path) -> None:
+    seen = visit().open(chapters)
+    for select in seen.page.locator("select[data-switch]").all():
+        place = seen.page.locator(f"[data-figure={select.get_attribute('data-switch')}]")
+        pictures = []
+        for value in select.locator("option").evaluate_all("(all) => all.map((o) => o.value)"):
+            select.select_option(value)
+            seen.settle()
+            pictures.append(place.inner_html())
+        assert len(set(pictures)) == len(pictures) >= 2
+    seen.page.select_option("#metagenome-taxa [data-switch]", label="phylum")
+    legend = seen.page.text_content("#metagenome-taxa .plot .legend")
+    assert "Bacillota" in legend
+    assert seen.complaints == []
+
+
+def test_navigation_finds_the_chapters(visit: Callable[..., Visit], chapters: Path) -> None:
+    seen = visit(reduced_motion="reduce").open(chapters)
+    for anchor in ("metagenome-taxa", "scrna-markers", "metagenome-markers", "chapter-metagenome"):
+        seen.page.click(f".sidebar a[href='#{anchor}']")
+        seen.settle()
+        top = seen.page.evaluate("(id) => document.getElementById(id).getBoundingClientRect().top", anchor)
+        assert -5 < top < 100
+        if not anchor.startswith("chapter"):
+            seen.page.wait_for_selector(f".sidebar a[href='#{anchor}'][aria-current]", timeout=5000)
+    assert seen.page.locator(".sidebar a[aria-current]").count() == 1
+
+
+def test_abundance_below_zero_is_coloured(visit: Callable[..., Visit], chapters: Path) -> None:
+    seen = visit().open(chapters)
+    place = "#metagenome-embeddings"
+    seen.page.fill(f"{place} [data-role=feature]", HOSTILE)
+    status = seen.page.inner_text(f"{place} [data-role=status]")
+    assert f"the abundance of {HOSTILE} (centred log-ratio); 24 samples drawn" in status
+    assert "not detected" not in seen.page.inner_text(f"{place} [data-role=legend]")
+    seen.page.fill("#scrna-embeddings [data-role=feature]", "LYZ")
+    assert "the expression of LYZ (log-normalised), detected in" in seen.page.inner_text(
+        "#scrna-embeddings [data-role=status]"
+    )
+    assert seen.complaints == []

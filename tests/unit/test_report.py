@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from make_metagenome_results import make_metagenome_results
 from make_results import HOSTILE, METHODS, make_results
 
 from latentomics.report.data import Limits, ReportData, natural_order
@@ -88,7 +89,8 @@ def test_same_bytes_twice(results: Path, page: str, tmp_path: Path) -> None:
 
 
 def test_sections_stand_in_the_order_of_the_registry(outline: Outline) -> None:
-    assert outline.sections == [name.replace("_", "-") for name in SECTIONS]
+    of_taxa = ("reads", "taxa", "ordination", "associations", "prediction")
+    assert outline.sections == [name.replace("_", "-") for name in SECTIONS if name not in of_taxa]
     assert tuple(builders()) == SECTIONS
 
 
@@ -195,11 +197,17 @@ def test_sample_called_na_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_several_assays_are_chapters_with_their_own_anchors(results: Path) -> None:
-    page = render([ReportData("scrna", results), ReportData("metagenome", results)], "t")
-    sections = Outline(page).sections
-    assert len(sections) == len(set(sections)) == 2 * len(SECTIONS)
-    assert "scrna-overview" in sections
-    assert "metagenome-overview" in sections
+    taxa = make_metagenome_results(results.parent / "metagenome")
+    page = render([ReportData("scrna", results), ReportData("metagenome", taxa)], "t")
+    outline = Outline(page)
+    assert len(outline.sections) == len(set(outline.sections))
+    of_taxa = {s.removeprefix("metagenome-") for s in outline.sections if s.startswith("metagenome-")}
+    of_cells = {s.removeprefix("scrna-") for s in outline.sections if s.startswith("scrna-")}
+    assert of_taxa - of_cells == {"reads", "taxa", "ordination", "associations", "prediction"}
+    assert of_cells - of_taxa == {"quality"}
+    anchors = {a[1:] for a in outline.addresses if a.startswith("#")}
+    assert anchors >= set(outline.sections) | {"chapter-scrna", "chapter-metagenome"}
+    assert set(re.findall(r'id="([^"]+)"', page)) >= anchors - {""}
 
 
 def test_large_data_are_sampled(tmp_path: Path) -> None:
@@ -248,10 +256,13 @@ def test_arrays_are_packed() -> None:
     assert packed(np.array([1, 2], dtype="<u2"))["dtype"] == "u2"
     with pytest.raises(TypeError):
         packed(np.array([1, 2]))
-    codes, top = quantised(np.array([0.0, 1.0, 2.0]))
+    codes, low, top = quantised(np.array([0.0, 1.0, 2.0]))
     assert codes.tolist() == [0, 128, 255]
-    assert top == 2.0
-    assert quantised(np.zeros(2))[1] == 0.0
+    assert (low, top) == (0.0, 2.0)
+    codes, low, top = quantised(np.array([-1.0, 0.0, 3.0]))
+    assert codes.tolist() == [0, 64, 255]
+    assert (low, top) == (-1.0, 3.0)
+    assert quantised(np.zeros(2))[1:] == (0.0, 0.0)
 
 
 def test_colours_follow_the_cells() -> None:

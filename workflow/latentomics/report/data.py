@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from latentomics.assays import registry
+from latentomics.assays.normaliser import Normaliser, normalised_columns
 from latentomics.io.store import CountsStore
 from latentomics.report.sampling import stratified_sample
 
@@ -26,11 +28,9 @@ _TEXT = frozenset(
         *("severity", "where", "message", "hint"),
         *("observation", "kind", "rule", "reason"),
         *("embedding", "device", "verdict", "stable", "chosen"),
+        *("taxon", "lineage", "factor", "groups", "group", "reference", "note", "source", "control", "kept"),
     }
 )
-
-#: What an observation and a feature are called, singular and plural.
-_NOUNS = {"scrna": ("cell", "cells", "gene", "genes"), "metagenome": ("sample", "samples", "taxon", "taxa")}
 
 LAYOUTS: dict[str, tuple[str, str, str]] = {"umap": ("UMAP", "umap1", "umap2"), "tsne": ("t-SNE", "tsne1", "tsne2")}
 
@@ -74,9 +74,9 @@ class ReportData:
         self.assay = assay
         self.root = Path(root)
         self.limits = limits or Limits()
-        self.observation, self.observations, self.feature, self.features_noun = _NOUNS.get(
-            assay, ("observation", "observations", "feature", "features")
-        )
+        self.kind = registry.assay(assay)
+        self.observation, self.observations = self.kind.OBSERVATION, self.kind.OBSERVATIONS
+        self.feature, self.features_noun = self.kind.FEATURE, self.kind.FEATURES
 
     # What was run
 
@@ -100,8 +100,9 @@ class ReportData:
         return str(named) if named else (self.methods[0] if self.methods else None)
 
     @cached_property
-    def target_sum(self) -> float:
-        return float(self.run.get("target_sum") or 1e4)
+    def normaliser(self) -> Normaliser:
+        """What makes expression or abundance of the counts; there must be a counts store."""
+        return self.kind.normaliser(self.store, self.run.get("normalisation", self.kind.DEFAULT_NORMALISATION))
 
     def setting(self, *keys: str, default: Any = None) -> Any:
         """A value of the config, by its nested keys."""
@@ -151,6 +152,24 @@ class ReportData:
     @cached_property
     def ledger(self) -> pd.DataFrame:
         return self._tsv("ledger.tsv")
+
+    # Per sample, and tables that only some assays write
+
+    def table(self, name: str) -> pd.DataFrame:
+        """``{name}.tsv`` of the results folder; empty if it was not written."""
+        return self._tsv(f"{name}.tsv")
+
+    @cached_property
+    def read_steps(self) -> dict[str, pd.DataFrame]:
+        """Reads after each step of their quality control (``step``, ``reads``, ``bases``), by sample."""
+        found = {path.parent.name: path for path in self.root.glob("samples/*/reads.tsv")}
+        tables = {name: self._tsv(f"samples/{name}/reads.tsv") for name in natural_order(found)}
+        return {name: table for name, table in tables.items() if len(table) and {"step", "reads"} <= set(table.columns)}
+
+    def sample_facts(self, name: str) -> list[dict[str, Any]]:
+        """``samples/{sample}/{name}.json`` of every sample that has one, by sample."""
+        found = {path.parent.name: path for path in self.root.glob(f"samples/*/{name}.json")}
+        return [self._json(f"samples/{sample}/{name}.json") for sample in natural_order(found)]
 
     # Per embedding
 
@@ -237,7 +256,7 @@ class ReportData:
         return found.reset_index(drop=True)
 
     def expression(self, columns: np.ndarray) -> np.ndarray:
-        """Log-normalised expression of some features in the drawn observations.
+        """Normalised values of some features in the drawn observations.
 
         Parameters
         ----------
@@ -247,17 +266,11 @@ class ReportData:
         Returns
         -------
         numpy.ndarray
-            ``log1p(counts / total counts x target_sum)``, float32, drawn observations x columns.
+            float32, drawn observations x columns.
         """
         if self.store is None:
             raise ValueError("there is no counts store")
-        counts = self.store.select(self.drawn, columns).toarray().astype(np.float32)
-        if "total_counts" in self.obs:
-            total = self.obs["total_counts"].to_numpy(dtype=np.float64)[self.drawn]
-        else:
-            total = np.asarray(self.store.select(self.drawn).sum(axis=1), dtype=np.float64).ravel()
-        scale = np.divide(self.target_sum, total, out=np.zeros_like(total), where=total > 0)
-        return np.log1p(counts * scale[:, None]).astype(np.float32)
+        return normalised_columns(self.store, self.normaliser, self.drawn, columns)
 
     # Reading
 

@@ -71,17 +71,17 @@ def codes(values: np.ndarray) -> np.ndarray:
     return values.astype("u1" if values.size == 0 or values.max() <= 0xFF else "<u2")
 
 
-def quantised(values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Non-negative values as bytes and the value that the largest byte stands for.
+def quantised(values: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Values as bytes, and the values that the smallest and the largest byte stand for.
 
-    The step is 1/255 of the maximum: finer than a colour scale can show.
+    The step is 1/255 of the span: finer than a colour scale can show.
 
     Returns
     -------
     tuple
-        uint8 array of the same shape, and the maximum (0 if there is nothing above 0).
+        uint8 array of the same shape, the smallest value (0 if none is negative), and the largest (0 if none is positive).
     """
-    top = float(values.max(initial=0.0))
-    if top <= 0:
-        return np.zeros(values.shape, dtype=np.uint8), 0.0
-    return np.rint(np.clip(values, 0, None) * (QUANTISED_MAX / top)).astype(np.uint8), top
+    low, top = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    if top <= low:
+        return np.zeros(values.shape, dtype=np.uint8), 0.0, 0.0
+    return np.rint((values - low) * (QUANTISED_MAX / (top - low))).astype(np.uint8), low, top

@@ -17,8 +17,6 @@ from latentomics.report.encode import json_text
 from latentomics.report.registry import builders
 from latentomics.report.section import Section
 
-_ASSAY_TITLES = {"scrna": "Single-cell RNA-seq", "metagenome": "Metagenomes"}
-
 #: In the order in which they use each other.
 _SCRIPTS = ("common.js", "panel.js", "explorer.js", "app.js")
 
@@ -83,7 +81,7 @@ def render(chapters: ReportData | Sequence[ReportData], title: str) -> str:
         rendered.append(
             {
                 "id": f"chapter-{data.assay}",
-                "title": _ASSAY_TITLES.get(data.assay, data.assay),
+                "title": data.kind.TITLE,
                 "sections": [
                     _rendered(environment, data, s, f"{data.assay}-{s.id}" if prefix else s.id) for s in built
                 ],

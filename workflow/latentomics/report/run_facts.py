@@ -24,11 +24,16 @@ PACKAGES = (
     "umap-learn",
     "openTSNE",
     "zarr",
+    "cutadapt",
+    "dnaio",
+    "sourmash",
+    "scikit-bio",
+    "biom-format",
 )
 
 
 def run_facts(
-    assay: str, config: Mapping[str, Any], methods: Sequence[str], primary: str, target_sum: float
+    assay: str, config: Mapping[str, Any], methods: Sequence[str], primary: str, normalisation: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Versions, seed, config and methods of this run, JSON-able; no clock and no host name, so that it is reproducible."""
     versions = {"latentomics": latentomics.__version__}
@@ -42,7 +47,7 @@ def run_facts(
         "title": config["report"]["title"],
         "seed": config["seed"],
         "versions": versions,
-        "target_sum": target_sum,
+        "normalisation": dict(normalisation),
         "config": dict(config),
         "methods": list(methods),
         "primary": primary,

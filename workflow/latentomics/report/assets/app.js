@@ -50,43 +50,44 @@
     return kind === "number" ? formatNumber(value) : String(value);
   }
 
+  const isText = (kind) => kind === "text" || kind === "note";
   const MOST_ROWS = 200;
 
-  /* A table with a filter, a choice of its first column and sortable headings. */
+  /* A table with sortable headings and, where the section has them, a filter and a choice of its first column. */
   function fillTable(section, name, { columns, rows }) {
     const table = section.querySelector(`[data-table="${name}"]`);
     const filter = section.querySelector(`[data-filter="${name}"]`);
     const chooser = section.querySelector(`[data-choose="${name}"]`);
     const count = section.querySelector(`[data-count="${name}"]`);
     if (!table) return;
-    chooser.append(...[...new Set(rows.map((row) => row[0]))].map((value) => element("option", { value, text: value })));
+    chooser?.append(...[...new Set(rows.map((row) => row[0]))].map((value) => element("option", { value, text: value })));
     const body = element("tbody");
     let sorted = null;
-    const heads = columns.map((column, k) => element("th", { scope: "col", class: column.kind === "text" ? "" : "number", "aria-sort": "none" },
+    const heads = columns.map((column, k) => element("th", { scope: "col", class: isText(column.kind) ? "" : "number", "aria-sort": "none" },
       element("button", { type: "button", class: "sortable", text: column.title, onclick: () => sortBy(k) })));
     function sortBy(k) {
-      const falling = sorted && sorted.k === k ? !sorted.falling : columns[k].kind !== "text";
+      const falling = sorted && sorted.k === k ? !sorted.falling : !isText(columns[k].kind);
       sorted = { k, falling };
       heads.forEach((head, i) => head.setAttribute("aria-sort", i === k ? (falling ? "descending" : "ascending") : "none"));
       heads.forEach((head, i) => { head.firstChild.textContent = columns[i].title + (i === k ? (falling ? " ↓" : " ↑") : ""); });
       update();
     }
     function update() {
-      const text = filter.value.trim().toLowerCase();
-      let kept = rows.filter((row) => (!chooser.value || row[0] === chooser.value) && (!text || row.some((v, i) => columns[i].kind === "text" && String(v).toLowerCase().includes(text))));
+      const text = filter ? filter.value.trim().toLowerCase() : "";
+      let kept = rows.filter((row) => (!chooser?.value || row[0] === chooser.value) && (!text || row.some((v, i) => isText(columns[i].kind) && String(v ?? "").toLowerCase().includes(text))));
       if (sorted) {
         const { k, falling } = sorted, sign = falling ? -1 : 1;
-        const compare = columns[k].kind === "text" ? (a, b) => String(a[k]).localeCompare(String(b[k]), "en", { numeric: true })
+        const compare = isText(columns[k].kind) ? (a, b) => String(a[k]).localeCompare(String(b[k]), "en", { numeric: true })
           : (a, b) => (a[k] ?? -Infinity) - (b[k] ?? -Infinity);
         kept = [...kept].sort((a, b) => sign * compare(a, b));
       }
       body.replaceChildren(...kept.slice(0, MOST_ROWS).map((row) => element("tr", {}, ...row.map((value, i) =>
-        element("td", { class: columns[i].kind === "text" ? "" : "number", text: show(columns[i].kind, value) })))));
-      count.textContent = `${Math.min(kept.length, MOST_ROWS).toLocaleString("en-US")} of ${kept.length.toLocaleString("en-US")} rows`;
+        element("td", { class: columns[i].kind === "text" ? "" : columns[i].kind === "note" ? "long" : "number", text: show(columns[i].kind, value) })))));
+      if (count) count.textContent = `${Math.min(kept.length, MOST_ROWS).toLocaleString("en-US")} of ${kept.length.toLocaleString("en-US")} rows`;
     }
     table.append(element("thead", {}, element("tr", {}, ...heads)), body);
-    filter.addEventListener("input", update);
-    chooser.addEventListener("change", update);
+    filter?.addEventListener("input", update);
+    chooser?.addEventListener("change", update);
     update();
   }
 
@@ -106,6 +107,17 @@
     mark();
   }
 
+  /* A choice between figures of the same place: the values of the select are keys of the payload's figures. */
+  function followSwitch(section, place, all) {
+    const select = section.querySelector(`[data-switch="${place.target.dataset.figure}"]`);
+    select?.addEventListener("change", () => {
+      place.figure = all[select.value];
+      place.target.style.height = `${place.figure.layout.height}px`;
+      const { data, layout } = dressed(place.figure, theme);
+      Plotly.react(place.target, data, layout, CONFIG);
+    });
+  }
+
   let theme = readTheme();
   const explorers = [], figures = [];
   for (const section of document.querySelectorAll("main section")) {
@@ -121,6 +133,7 @@
         // The place is taken before the figure is drawn, so that nothing jumps.
         target.style.height = `${figure.layout.height}px`;
         figures.push({ target, figure });
+        followSwitch(section, figures[figures.length - 1], payload.figures);
       }
     }
   }

@@ -56,7 +56,7 @@ class Explorer {
     input.addEventListener("input", () => { if (features.includes(input.value) || !input.value) find(); });
     input.addEventListener("change", find);
     const size = this.part("size");
-    size.value = this.n > 30000 ? 2 : this.n > 8000 ? 3 : this.n > 2000 ? 4.5 : 6;
+    size.value = this.n > 30000 ? 2 : this.n > 8000 ? 3 : this.n > 2000 ? 4.5 : this.n > 300 ? 6 : this.n > 100 ? 8 : 11;
     size.addEventListener("input", () => this.scheduleAll());
     this.part("names").addEventListener("change", (event) => { this.named = event.target.checked; this.scheduleAll(); });
     this.part("reset").addEventListener("click", () => {
@@ -94,7 +94,7 @@ class Explorer {
 
   makePaint(method) {
     const { kind, which } = this.mode;
-    if (kind === "feature") return this.numericPaint(this.featureValues(Number(which)), { floor: true });
+    if (kind === "feature") return this.numericPaint(this.featureValues(Number(which)), { floor: this.data.features.zeros });
     if (kind === "column") {
       const column = this.data.columns[Number(which)];
       return column.kind === "numeric" ? this.numericPaint(column.values, { log: column.log }) : this.categoryPaint(column);
@@ -139,8 +139,8 @@ class Explorer {
 
   featureValues(j) {
     this.bytes ||= decodeBytes(this.data.features.bytes);
-    const top = this.data.features.tops[j] / 255;
-    return Float32Array.from(this.bytes.subarray(j * this.n, (j + 1) * this.n), (b) => b * top);
+    const { low, step } = this.featureScale(j);
+    return Float32Array.from(this.bytes.subarray(j * this.n, (j + 1) * this.n), (b) => low + b * step);
   }
 
   isLit(panel, i) { return !this.lit.size || this.lit.has(this.paint(panel).slots[i]); }
@@ -159,9 +159,11 @@ class Explorer {
     const paint = this.paint(this.panels[0]);
     if (paint.names === null) {
       this.numericLegend(box, paint);
+      const { value, scale } = this.data.nouns;
+      const measured = kind === "feature" ? `the ${value} of ${this.title()} (${scale})` : this.title();
       const detected = paint.floor ? this.n - paint.slots.reduce((n, s) => n + (s === STEPS), 0) : null;
-      this.say(detected === null ? `Coloured by ${this.title()}; ${drawn}.`
-        : `Coloured by the expression of ${this.title()} (log-normalised), detected in ${((100 * detected) / this.n).toFixed(1)} % of the ${drawn}.`);
+      this.say(detected === null ? `Coloured by ${measured}; ${drawn}.`
+        : `Coloured by ${measured}, detected in ${((100 * detected) / this.n).toFixed(1)} % of the ${drawn}.`);
       return;
     }
     this.say(`Coloured by ${this.title()}; ${drawn}. Click a legend entry to single it out.`);
@@ -228,7 +230,8 @@ class Explorer {
     tip.style.top = `${Math.min(event.clientY + 14, window.innerHeight - box.height - 8)}px`;
   }
 
-  featureValue(j, i) { return (this.bytes[j * this.n + i] * this.data.features.tops[j]) / 255; }
+  featureScale(j) { const { lows, tops } = this.data.features; return { low: lows[j], step: (tops[j] - lows[j]) / 255 }; }
+  featureValue(j, i) { const { low, step } = this.featureScale(j); return low + this.bytes[j * this.n + i] * step; }
   text(column, i) { return column.kind === "numeric" ? formatNumber(column.values[i]) : column.levels[column.values[i]] ?? "–"; }
 
   schedule(panel) {

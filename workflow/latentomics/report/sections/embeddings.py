@@ -20,9 +20,20 @@ MAX_LEVELS = 60
 #: Shown in the hover box, where present.
 _HOVER = ("sample", "batch", "condition", "label")
 
+#: What the values are, by the normalisation that made them.
+_SCALES = {
+    "log1p": "log-normalised",
+    "clr": "centred log-ratio",
+    "rclr": "robust centred log-ratio",
+    "relative": "share of the sample",
+    "rarefy": "counts at one depth",
+}
+
 _UNITS = {
     "total_counts": "total counts",
     "n_genes": "detected genes",
+    "n_taxa": "detected taxa",
+    "unclassified_share": "unclassified share of reads",
     "mito_percent": "mitochondrial counts, %",
     "ribo_percent": "ribosomal counts, %",
     "hb_percent": "haemoglobin counts, %",
@@ -62,6 +73,8 @@ def build(data: ReportData) -> Section | None:
             "observation": data.observation,
             "observations": data.observations,
             "feature": data.feature,
+            "value": data.kind.VALUE,
+            "scale": _SCALES.get(data.normaliser.facts.get("normalisation", ""), "normalised"),
         },
         "seed": data.limits.seed,
     }
@@ -78,11 +91,17 @@ def build(data: ReportData) -> Section | None:
             "sampled": len(rows) < n_obs,
             "n_features": len(features),
             "omitted": omitted,
-            "perplexity": data.setting("layouts", "tsne_perplexity"),
+            "perplexity": _perplexity(data),
             "min_dist": data.setting("layouts", "umap_min_dist"),
         },
         payload={"explorer": explorer},
     )
+
+
+def _perplexity(data: ReportData) -> float | None:
+    """As used: openTSNE wants three neighbours per unit, so that few observations have a smaller one than was set."""
+    asked = data.setting("layouts", "tsne_perplexity")
+    return None if asked is None else round(min(float(asked), max((data.shape[0] - 1) / 3 - 1, 1)), 1)
 
 
 def _coordinates(data: ReportData, method: str, key: str, rows: np.ndarray) -> np.ndarray | None:
@@ -151,13 +170,14 @@ def _columns(obs: pd.DataFrame, rows: np.ndarray) -> tuple[list[dict[str, Any]],
     omitted: list[str] = []
     for name in obs.columns:
         values = obs[name]
-        if name == "barcode" or values.isna().all():
+        # A sample that is itself the observation is named when pointed at.
+        if name == "barcode" or values.isna().all() or (values.astype(str).to_numpy() == obs.index.astype(str)).all():
             continue
         title = _UNITS.get(name, str(name).replace("_", " "))
         if is_numeric_dtype(values) and not is_bool_dtype(values):
             numbers = values.to_numpy(dtype=np.float64)
             # A column of counts spans orders of magnitude: its colours are spread over the logarithm.
-            log = name in ("total_counts", "n_genes") and np.nanmin(numbers) > 0
+            log = name in ("total_counts", "n_genes", "n_taxa") and np.nanmin(numbers) > 0
             shown = {"kind": "numeric", "values": packed(numbers[rows]), "log": bool(log)}
             columns.append({"name": str(name), "title": title} | shown)
             continue
@@ -172,13 +192,16 @@ def _columns(obs: pd.DataFrame, rows: np.ndarray) -> tuple[list[dict[str, Any]],
 
 
 def _expression(data: ReportData, features: pd.DataFrame) -> dict[str, Any]:
-    """Names, maxima and one byte per observation and feature, feature after feature."""
+    """Names, ranges and one byte per observation and feature, feature after feature."""
     if features.empty:
-        return {"names": [], "tops": [], "bytes": ""}
+        return {"names": [], "lows": [], "tops": [], "bytes": "", "zeros": True}
     values = data.expression(features["column"].to_numpy())
-    columns, tops = zip(*(quantised(values[:, j]) for j in range(values.shape[1])), strict=True)
+    columns, lows, tops = zip(*(quantised(values[:, j]) for j in range(values.shape[1])), strict=True)
     return {
         "names": features["symbol"].tolist(),
+        "lows": [round(low, 4) for low in lows],
         "tops": [round(top, 4) for top in tops],
+        # Whether 0 means "not seen"; a log-ratio of 0 does not.
+        "zeros": data.normaliser.keeps_zeros,
         "bytes": packed(np.concatenate(columns))["bdata"],
     }

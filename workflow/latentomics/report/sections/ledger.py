@@ -13,6 +13,9 @@ from latentomics.report.words import number
 #: With more samples the table shows totals only.
 MAX_SAMPLES = 12
 
+#: Samples and taxa are few and have names; of a rule that took no more than this many, they are listed.
+MAX_NAMES = 8
+
 
 def build(data: ReportData) -> Section | None:
     """Counts by kind, rule, reason and sample; None if no ledger was written."""
@@ -21,7 +24,7 @@ def build(data: ReportData) -> Section | None:
         return None
     samples = natural_order(s for s in ledger["sample"] if s) if "sample" in ledger else []
     shown = samples if len(samples) <= MAX_SAMPLES else []
-    kinds = [k for k in ("cell", "gene") if (ledger["kind"] == k).any()]
+    kinds = [k for k in ("cell", "gene", "sample", "taxon") if (ledger["kind"] == k).any()]
     kinds += [k for k in natural_order(ledger["kind"]) if k not in kinds]
     return Section(
         id="ledger",
@@ -48,10 +51,19 @@ def _rows(ledger: pd.DataFrame, kind: str, samples: list[str]) -> list[dict[str,
                 "reason": reason,
                 "n": len(part),
                 "limits": _limits(part),
+                "names": _names(part, kind),
                 "by_sample": [int(by_sample.get(s, 0)) for s in samples],
             }
         )
     return sorted(rows, key=lambda row: (-row["n"], row["rule"], row["reason"]))
+
+
+def _names(part: pd.DataFrame, kind: str) -> list[str]:
+    """Names of what was dropped, where they say something to people."""
+    if kind not in ("sample", "taxon") or "observation" not in part:
+        return []
+    names = natural_order(part["observation"])
+    return names if len(names) <= MAX_NAMES else []
 
 
 def _limits(part: pd.DataFrame) -> str:

@@ -21,11 +21,11 @@ _COLUMNS = (
     ("cluster", "cluster", "text"),
     ("rank", "rank", "number"),
     ("symbol", "symbol", "text"),
-    ("feature", "id", "text"),
+    ("feature", "{feature}", "text"),
     ("auroc", "AUROC", "fixed3"),
     ("log2_fold_change", "log₂ fold change", "fixed2"),
-    ("fraction_in", "expressed inside", "percent"),
-    ("fraction_out", "expressed outside", "percent"),
+    ("fraction_in", "{seen} inside", "percent"),
+    ("fraction_out", "{seen} outside", "percent"),
     ("p_adjusted", "adjusted p", "number"),
 )
 
@@ -34,7 +34,7 @@ def build(data: ReportData) -> Section | None:
     """Dot plot and sortable table; None if the primary embedding has no markers."""
     if data.primary is None or (markers := data.markers(data.primary)).empty:
         return None
-    dots, width = _dot_plot(markers, data.limits.n_top_markers)
+    dots, width = _dot_plot(data, markers, data.limits.n_top_markers)
     top = markers[markers["rank"] <= MAX_ROWS]
     return Section(
         id="markers",
@@ -49,20 +49,28 @@ def build(data: ReportData) -> Section | None:
             "n_rows": len(top),
             "width": width,
             "has_dots": dots is not None,
+            "of_cells": data.kind.VALUE == "expression",
             "sizes": [(percent(share, 0), float(_diameter(share))) for share in (0.1, 0.25, 0.5, 0.75, 1.0)],
             "min_fraction": data.setting("markers", "min_fraction"),
             "max_cells": data.setting("markers", "max_cells_per_cluster"),
         },
-        payload={"figures": {} if dots is None else {"dots": dots}, "tables": {"markers": _table(top)}},
+        payload={
+            "figures": {} if dots is None else {"dots": dots},
+            "tables": {"markers": _table(top, _seen(data), "id" if data.feature == "gene" else data.feature)},
+        },
     )
 
 
-def _table(top: pd.DataFrame) -> dict[str, Any]:
+def _seen(data: ReportData) -> str:
+    return "expressed" if data.kind.VALUE == "expression" else "present"
+
+
+def _table(top: pd.DataFrame, seen: str, feature: str) -> dict[str, Any]:
     known = [column for column in _COLUMNS if column[0] in top]
     if "symbol" in top and (top["symbol"] == top["feature"].astype(str)).all():
         known = [column for column in known if column[0] != "feature"]
     return {
-        "columns": [{"title": title, "kind": kind} for _, title, kind in known],
+        "columns": [{"title": title.format(seen=seen, feature=feature), "kind": kind} for _, title, kind in known],
         "rows": [[_rounded(v) for v in row] for row in top[[c for c, _, _ in known]].itertuples(index=False)],
     }
 
@@ -71,11 +79,17 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) and np.isfinite(value) else value
 
 
-def _dot_plot(markers: pd.DataFrame, n_top: int) -> tuple[Figure | None, int]:
+def _dot_plot(data: ReportData, markers: pd.DataFrame, n_top: int) -> tuple[Figure | None, int]:
     """The figure and the width it needs (pixels)."""
     if not {"fraction_in", "mean_in"} <= set(markers.columns):
         return None, 0
-    best = markers[markers["rank"] <= n_top].drop_duplicates("feature")
+    best = markers[markers["rank"] <= n_top]
+    if "auroc" in best:
+        # With few features, the last of the best mark nothing.
+        best = best[best["auroc"] > 0.5]
+    best = best.drop_duplicates("feature")
+    if best.empty:
+        return None, 0
     clusters = natural_order(markers["cluster"])
     features = best["feature"].tolist()
     names = [plotly_text(s) for s in best["symbol"]]
@@ -86,14 +100,20 @@ def _dot_plot(markers: pd.DataFrame, n_top: int) -> tuple[Figure | None, int]:
         wide[column].reindex(places).to_numpy(dtype=float).reshape(len(clusters), -1)
         for column in ("mean_in", "fraction_in")
     )
-    # A gene that was not tested in a cluster has no dot there and no say in the scale.
+    # A feature that was not tested in a cluster has no dot there and no say in the scale.
     low = np.where(np.isnan(mean), np.inf, mean).min(axis=0)
     high = np.where(np.isnan(mean), -np.inf, mean).max(axis=0)
     scaled = np.divide(mean - low, high - low, out=np.zeros_like(mean), where=high > low)
+    bar = {"tickvals": [0, 1], "ticktext": ["low", "high"]}
+    least, most = 0.0, 1.0
+    if data.kind.VALUE != "expression":
+        # Log-ratios of different taxa are on one scale: they are shown as they are.
+        scaled, bar = mean, {"title": {"text": "mean CLR", "side": "top", "font": {"size": 12}}, "nticks": 4}
+        least, most = float(np.nanmin(mean)), float(np.nanmax(mean))
     y, x = np.nonzero(~np.isnan(share))
     hover = [
-        f"{names[j]} in cluster {plotly_text(clusters[i])}<br>expressed in {percent(share[i, j])} of cells"
-        f"<br>mean {number(float(mean[i, j]))}"
+        f"{names[j]} in cluster {plotly_text(clusters[i])}<br>{_seen(data)} in {percent(share[i, j])} of {data.observations}"
+        f"<br>mean {data.kind.VALUE} {number(float(mean[i, j]))}"
         for i, j in zip(y, x, strict=True)
     ]
     dots = {
@@ -106,8 +126,8 @@ def _dot_plot(markers: pd.DataFrame, n_top: int) -> tuple[Figure | None, int]:
             "size": _diameter(share[y, x]),
             "color": np.round(scaled[y, x], 3),
             "colorscale": plotly_scale(),
-            "cmin": 0,
-            "cmax": 1,
+            "cmin": least,
+            "cmax": most,
             "line": {"width": 0.5, "color": FAINT},
             "showscale": True,
             "colorbar": {
@@ -117,9 +137,8 @@ def _dot_plot(markers: pd.DataFrame, n_top: int) -> tuple[Figure | None, int]:
                 "x": 1.02,
                 "y": 1,
                 "yanchor": "top",
-                "tickvals": [0, 1],
-                "ticktext": ["low", "high"],
                 "outlinewidth": 0,
+                **bar,
             },
         },
         "text": hover,

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from latentomics.report import metagenome_methods
 from latentomics.report.data import ReportData
 from latentomics.report.section import Section
 from latentomics.report.words import listed, percent, setting
 
-#: Package and what it did, in the order of the work.
+#: Package and what it did, in the order of the work; what only one assay uses comes first.
+_OWN_TOOLS = {
+    "scrna": (("scanpy", "quality metrics, gene selection, normalisation, Leiden clustering and UMAP"),),
+    "metagenome": (
+        ("cutadapt", "trimming"),
+        ("dnaio", "reading and writing of reads"),
+        ("sourmash", "k-mer sketches"),
+        ("biom-format", "BIOM tables"),
+        ("scikit-bio", "normalisation, diversity, ordination, PERMANOVA and differential abundance"),
+        ("scanpy", "Leiden clustering and UMAP"),
+    ),
+}
 _TOOLS = (
-    ("scanpy", "quality metrics, gene selection, normalisation, Leiden clustering and UMAP"),
     ("scvi-tools", "the scVI embedding"),
     ("torch", "the networks"),
     ("lightning", "training"),
@@ -31,8 +42,8 @@ def build(data: ReportData) -> Section | None:
     folded = {name.lower(): name for name in versions}
     tools = [
         f"{folded[name.lower()]} {versions[folded[name.lower()]]} for {what}"
-        for name, what in _TOOLS
-        if name.lower() in folded
+        for name, what in (*_OWN_TOOLS.get(data.assay, ()), *_TOOLS)
+        if name.lower() in folded and _used(data, name)
     ]
     return Section(
         id="methods",
@@ -50,11 +61,26 @@ def build(data: ReportData) -> Section | None:
     )
 
 
-def _text(data: ReportData) -> list[str]:
-    """The methods paragraph; a sentence whose settings are unknown is left out."""
+def _used(data: ReportData, package: str) -> bool:
+    """Whether this run did what a package is named for: not every study has reads, tables or every embedding."""
+    if package in ("cutadapt", "dnaio"):
+        return bool(data.sample_facts("reads"))
+    if package in ("sourmash", "biom-format"):
+        done = {str(p.get(key)) for p in data.sample_facts("profile") for key in ("profiler", "source")}
+        return package.removesuffix("-format") in done
+    return package != "scvi-tools" or "scvi" in data.methods
+
+
+def _text(data: ReportData) -> list[list[str]]:
+    """The methods as paragraphs of sentences; a sentence whose settings are unknown is left out."""
     get = data.setting
-    text = []
-    if (mads := get("qc", "n_mads")) is not None:
+    text: list[str] = []
+    paragraphs = [text]
+    if data.assay == "metagenome":
+        text += metagenome_methods.sentences(data)
+        text = []
+        paragraphs.append(text)
+    elif (mads := get("qc", "n_mads")) is not None:
         text.append(
             f"Cells further than {setting(mads)} median absolute deviations from their sample's median in log total "
             "counts or log detected genes, or as far above it in mitochondrial share, were dropped (fixed limits where "
@@ -73,11 +99,18 @@ def _text(data: ReportData) -> list[str]:
             f"subsamples of {share} of the {data.observations}, and the resolution with most clusters whose mean "
             f"adjusted Rand index reached {threshold} was chosen."
         )
-    text.append(
-        f"Expression in this page is log1p of counts scaled to {data.target_sum:,.0f} per {data.observation}. "
-        "Markers are ranked by the area under the ROC curve of a Wilcoxon rank-sum test, cluster against rest."
-    )
-    return text
+    if data.store is not None:
+        text.append(f"{data.kind.VALUE.capitalize()} in this page is {data.normaliser.sentence}.")
+    if data.assay == "metagenome":
+        text.append(
+            "Markers are ranked by the area under the ROC curve of the centred log-ratios, cluster against rest."
+        )
+        paragraphs.append(metagenome_methods.comparisons(data))
+    else:
+        text.append(
+            "Markers are ranked by the area under the ROC curve of a Wilcoxon rank-sum test, cluster against rest."
+        )
+    return [sentences for sentences in paragraphs if sentences]
 
 
 def _outline(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -90,7 +90,7 @@ def _sizes(data: ReportData, n_obs: int, parameters: dict[str, int]) -> Figure:
     top = max((n for _, n, _ in rows), default=1)
     marks: dict[str, Any] = {}
     if n_obs:
-        span = {"type": "line", "x0": n_obs, "x1": n_obs, "yref": "paper", "y0": 0, "y1": 1}
+        span = {"type": "line", "x0": n_obs, "x1": n_obs, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
         marks["shapes"] = [span | {"line": line(1.5, ACCENT, "dot")}]
         # On a logarithmic axis shapes are placed by the value, annotations by its exponent.
         place = {"yref": "paper", "yanchor": "bottom", "xanchor": "left", "font": {"size": 12, "color": ACCENT}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from latentomics.report.data import ReportData
 from latentomics.report.section import Section
 from latentomics.report.words import counted, number, percent, setting
@@ -38,6 +40,14 @@ def _tiles(data: ReportData) -> list[dict[str, str]]:
         tiles.append({"label": "Samples", "value": number(n_samples), "note": note})
     n_read = int(data.samples["n_read"].sum()) if "n_read" in data.samples else len(data.cells)
     kept = f"of {n_read:,} read, {percent(n_obs / n_read)}" if n_read else ""
+    if data.assay == "metagenome" and len(data.samples):
+        controls = (
+            data.samples["control"].astype(str).str.lower() if "control" in data.samples else pd.Series(dtype=str)
+        )
+        n_controls = int(controls.isin(["true", "1", "yes"]).sum())
+        kept = f"of {len(data.samples):,}" + (
+            f", {counted(n_controls, 'negative control')} among them" if n_controls else ""
+        )
     tiles.append({"label": f"{data.observations.capitalize()} kept", "value": number(n_obs), "note": kept})
     selected = int(data.features["selected"].sum()) if "selected" in data.features else data.verdict.get("n_selected")
     note = f"{number(selected)} selected for embedding" if selected is not None else ""

@@ -43,7 +43,7 @@ DROPPED = color(3)
 def build(data: ReportData) -> Section | None:
     """Per-sample table, bars and distributions; None without samples.tsv (assays without cell QC)."""
     samples = data.samples
-    if samples.empty or "sample" not in samples:
+    if data.assay != "scrna" or samples.empty or "sample" not in samples:
         return None
     names, cut = _shown(samples)
     rows = samples.set_index("sample").loc[names]

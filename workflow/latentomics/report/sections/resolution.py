@@ -126,7 +126,7 @@ def _stability(selection: pd.DataFrame, threshold: Any) -> Figure:
     right["range"] = [0, 1.15 * highest if pd.notna(highest) else 1]
     return figure(
         traces,
-        height=290,
+        height=330,
         showlegend=True,
         margin={"l": 56, "r": 56, "t": 6, "b": 60},
         xaxis=category_axis(labels, "Leiden resolution, and below it the number of clusters")

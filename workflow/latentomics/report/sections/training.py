@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -109,9 +110,9 @@ def _losses(history: pd.DataFrame, summary: dict[str, Any]) -> Figure:
             }
         ]
         late = best > 0.6 * float(history["epoch"].max())
-        place = {"yref": "paper", "yanchor": "top", "xanchor": "right" if late else "left"}
+        place = {"yref": "paper", "yanchor": "top", "xanchor": "right" if late else "left", "bgcolor": "var(--surface)"}
         marks["annotations"] = [note(f" best epoch {number(best)} ", best, 1, **place)]
-    title = plotly_text(summary.get("loss_name") or "loss")
+    title = "<br>".join(plotly_text(part) for part in wrap(str(summary.get("loss_name") or "loss"), 34))
     return figure(
         traces, height=280, showlegend=True, xaxis=axis("epoch", rangemode="tozero"), yaxis=axis(title), **marks
     )

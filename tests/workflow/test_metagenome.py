@@ -185,6 +185,7 @@ def test_faults_are_listed_before_the_first_job(make: Callable[..., Study]) -> N
     (data / "mates.fastq").write_text("@other\nACGT\n+\nIIII\n")
     (data / "good.fastq").write_text("@r1\nACGT\n+\nIIII\n")
     (data / "negative.tsv").write_text("taxon\ts1\ts2\ns__A\t5\t-1\ns__B\t3\t4\n")
+    (data / "shares.tsv").write_text("taxon\ts8\tgut05\ns__A\t0.25\t0.5\ns__B\t0.75\t0.5\n")
     sheet = data / "samples.tsv"
     header = sheet.read_text().splitlines()[0].split("\t")
     rows = [
@@ -193,6 +194,7 @@ def test_faults_are_listed_before_the_first_job(make: Callable[..., Study]) -> N
         {"sample": "m", "path": "good.fastq", "path_2": "mates.fastq"},
         {"sample": "n", "path": "negative.tsv"},
         {"sample": "x", "path": "reads.bam"},
+        {"sample": "shares", "path": "shares.tsv"},
     ]
     lines = ["\t".join({"assay": "metagenome", **row}.get(column, "") for column in header) for row in rows]
     sheet.write_text(sheet.read_text() + "\n".join(lines) + "\n")
@@ -207,9 +209,11 @@ def test_faults_are_listed_before_the_first_job(make: Callable[..., Study]) -> N
         "sample 'm'",
         "sample 'n'",
         "sample 'x': file does not exist",
+        "counts and relative abundances cannot share a study",
+        "1 observations occur twice, the first in gut05 and shares of the sheet",
     ):
         assert expected in said, expected + "\n" + said
-    assert said.count("Hint:") >= 7
+    assert said.count("Hint:") >= 9
     assert not (study.folder / "results/metagenome").exists()
 
 

@@ -95,11 +95,13 @@ def _each(looks: Sequence[Callable[[], dict]], workers: int) -> Iterator[dict]:
 def _inspect_metagenome(row: InputRow) -> dict[str, Any]:
     if row.format == "fastq":
         problems = _check_first_reads(row)
+        itself = [{"sample": row.sample}]
+        summary = {"sample": row.sample, "source": "reads", "values": "counts", "observations": itself}
     else:
-        from latentomics.metagenome.tables import check_table
+        from latentomics.metagenome.tables import inspect_table
 
-        problems = check_table(row)
-    return {"problems": _plain_problems(problems), "summary": {}}
+        problems, summary = inspect_table(row)
+    return {"problems": _plain_problems(problems), "summary": summary}
 
 
 def _check_first_reads(row: InputRow) -> list[Problem]:
@@ -139,10 +141,16 @@ def _no_cell_left(adata: Any, row: InputRow, qc: QC, organism: str, gene_sets: P
 def _together(sheet: Sheet, summaries: Mapping[int, Mapping[str, Any]]) -> list[Problem]:
     from latentomics.io.checks import check_id_types
 
+    found = [summaries[row.row] for row in sheet.rows if row.assay == "metagenome" and summaries[row.row]]
+    problems = []
+    if found:
+        from latentomics.metagenome.merge import check_together
+
+        problems = check_together(found, str(sheet.path))
     several = {name for name, rows in sheet.samples("scrna").items() if len(rows) > 1}
     infos = {
         f"{row.sample} (row {row.row})" if row.sample in several else row.sample: summaries[row.row]
         for row in sheet.rows
-        if summaries[row.row]
+        if row.assay == "scrna" and summaries[row.row]
     }
-    return check_id_types(infos, str(sheet.path))
+    return problems + check_id_types(infos, str(sheet.path))

@@ -132,7 +132,11 @@ def test_final_file_holds_compositions(finished: Study) -> None:
     assert counts.dtype == np.int32
     assert np.corrcoef(adata.X.toarray()[0], np.log(counts[0] + 0.5))[0, 1] > 0.95
     assert adata.uns["latentomics"]["normalisation"] == "clr"
-    assert {"X_pca", "X_vae", "X_umap", "cluster", "lineage"} <= {*adata.obsm, *adata.obs, *adata.var}
+    assert {"X_pca", "X_vae", "X_umap", "X_pcoa_aitchison", "X_pcoa_braycurtis", "cluster", "lineage"} <= {
+        *adata.obsm,
+        *adata.obs,
+        *adata.var,
+    }
 
 
 def test_second_run_has_nothing_to_do(finished: Study) -> None:

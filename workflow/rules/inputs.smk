@@ -81,6 +81,11 @@ def database_row(wildcards):
     return DATABASE.as_dict()
 
 
+def ordinations_of(wildcards):
+    """Coordinates of samples that belong to no embedding."""
+    return ["results/metagenome/ordination.tsv"] if wildcards.assay == "metagenome" else []
+
+
 def database_code(script):
     """Content hash of a script and of the profiler that it reaches through the registry."""
     return code_of(script, *([PROFILERS[DATABASE.profiler]] if DATABASE else []))

@@ -53,6 +53,7 @@ rule final_file:
         embeddings=of_methods("results/{assay}/embeddings/{method}.parquet"),
         clusters=of_methods("results/{assay}/clusters/{method}.parquet"),
         layouts=of_methods("results/{assay}/layouts/{method}.parquet"),
+        ordinations=ordinations_of,
     output:
         h5ad="results/{assay}/{assay}.h5ad",
     log:

@@ -17,6 +17,8 @@ with job(snakemake.log[0], "Joining the final file"):
         name: {kind: pd.read_parquet(snakemake.input[kind][i]) for kind in ("embeddings", "clusters", "layouts")}
         for i, name in enumerate(snakemake.params.methods)
     }
+    # Sample names may look like numbers.
+    ordinations = [pd.read_csv(path, sep="\t", index_col=0, dtype={0: str}) for path in snakemake.input.ordinations]
     joined = join_results(
         store,
         pd.read_parquet(snakemake.input.features),
@@ -24,5 +26,6 @@ with job(snakemake.log[0], "Joining the final file"):
         snakemake.params.primary,
         normaliser,
         snakemake.params.seed,
+        *ordinations,
     )
     write_h5ad(Path(snakemake.output.h5ad), store, normaliser, *joined)

@@ -24,6 +24,7 @@ def join_results(
     primary: str,
     normaliser: Normaliser,
     seed: int,
+    ordinations: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, np.ndarray], dict[str, Any]]:
     """Everything but the matrix: what :func:`write_h5ad` takes after the store.
 
@@ -33,6 +34,8 @@ def join_results(
         Per embedding its ``embeddings``, ``clusters`` and ``layouts``.
     normaliser
         That :func:`write_h5ad` will use.
+    ordinations
+        Coordinates that belong to no embedding, columns ``NAME1`` and ``NAME2``: they become ``X_pcoa_NAME``.
     primary
         Embedding whose clusters and layouts also get the plain names ``cluster``, ``X_umap`` and ``X_tsne``.
 
@@ -54,6 +57,9 @@ def join_results(
         for layout in ("umap", "tsne"):
             obsm[f"X_{layout}_{name}"] = table["layouts"][[f"{layout}1", f"{layout}2"]].to_numpy()
     obs["cluster"] = obs[f"cluster_{primary}"]
+    if ordinations is not None:
+        for name in (column[:-1] for column in ordinations if column.endswith("1")):
+            obsm[f"X_pcoa_{name}"] = ordinations.loc[obs.index, [f"{name}1", f"{name}2"]].to_numpy(dtype=np.float32)
     obsm["X_umap"], obsm["X_tsne"] = obsm[f"X_umap_{primary}"], obsm[f"X_tsne_{primary}"]
     # What the store says of a feature (a taxon's rank) goes before what the selection says (its place in the order).
     var = store.var.join(features.drop(columns=features.columns.intersection(store.var.columns)))

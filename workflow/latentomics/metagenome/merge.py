@@ -89,7 +89,8 @@ def merge_profiles(
     ledger = _Ledger()
     profile = pd.concat(profiles, ignore_index=True)
     failed = profile[~profile["kept"].to_numpy(dtype=bool)]
-    evidence = {"value": failed["evidence"].to_numpy(), "limit": failed["expected_evidence"].to_numpy()}
+    # The limit that was missed stands in the reason: it is one of several.
+    evidence = {"value": failed["evidence"].to_numpy()}
     sample = failed["sample"].to_numpy()
     ledger.add(failed["taxon"].to_numpy(), "taxon", "evidence", failed["reason"].to_numpy(), sample=sample, **evidence)
     var, X = taxon_matrix(profile[profile["kept"].to_numpy(dtype=bool)], obs.index, params.rank, relative)

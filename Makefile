@@ -33,7 +33,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check workflow
 	@$(BIN)/python -m latentomics.simulate data/demo
-	@$(BIN)/snakemake --lint
+	@$(BIN)/snakemake --lint --configfile config/demo.yaml
 
 format: setup
 	@$(BIN)/ruff check --fix .

@@ -16,7 +16,7 @@ METAGENOMES = SHEET.samples("metagenome")
 READS = [name for name, rows in METAGENOMES.items() if rows[0].format == "fastq"]
 TABLES = [name for name in METAGENOMES if name not in READS]
 HOSTS = host_names(CONFIG.reads.hosts) if READS else []
-DATABASE_FOLDER = f"results/metagenome/databases/{DATABASE.name}" if DATABASE else ""
+DATABASE_FOLDER = f"results/metagenome/databases/{DATABASE.name}" if DATABASE else []
 TOGETHER = bool(DATABASE) and profiler(DATABASE.profiler).SLOW_TO_LOAD
 PROFILED_TOGETHER = READS if TOGETHER else []
 PROFILED_ALONE = [] if TOGETHER else READS

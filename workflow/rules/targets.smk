@@ -1,5 +1,7 @@
 """What a run makes, and what it says at its end."""
 
+PLURALS = {"cell": "cells", "gene": "genes", "sample": "samples", "taxon": "taxa"}
+
 
 def all_targets():
     """The report, and per assay the file that users take home."""
@@ -12,7 +14,7 @@ def all_targets():
 def per_method(*patterns):
     """These files of every embedding of every assay."""
     return [
-        f"results/{assay}/" + pattern.format(method=method)
+        f"results/{assay}/{pattern.format(method=method)}"
         for assay in ASSAYS
         for method in METHODS[assay]
         for pattern in patterns
@@ -46,15 +48,9 @@ def say_summary():
             dropped = Counter(
                 (row["kind"], row["reason"]) for row in csv.DictReader(file, delimiter="\t")
             )
-        plural = {"taxon": "taxa"}
-        said = [
-            f"{n} {plural.get(kind, kind + 's')}: {reason}"
-            for (kind, reason), n in dropped.most_common(6)
-        ]
-        lines.append(
-            f"  {assay}: dropped {sum(dropped.values())}"
-            + (f" ({', '.join(said)}; all in results/{assay}/ledger.tsv)" if said else "")
-        )
+        said = [f"{n} {PLURALS[kind]}: {reason}" for (kind, reason), n in dropped.most_common(6)]
+        more = f" ({', '.join(said)}; all in results/{assay}/ledger.tsv)" if said else ""
+        lines.append(f"  {assay}: dropped {sum(dropped.values())}{more}")
         lines.append(
             f"  {assay}: data for scanpy, with clusters and embeddings: {STUDY}/results/{assay}/{assay}.h5ad"
         )

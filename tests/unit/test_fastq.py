@@ -95,7 +95,7 @@ def test_a_broken_record_is_named(tmp_path, case, packed):
     assert line is None or problem.row == line
 
 
-@pytest.mark.parametrize("raw", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("raw", [b"", gzip.compress(b"")], ids=["plain", "packed"])
 def test_an_empty_file_is_refused(tmp_path, raw):
     assert "no reads" in refusal(row(put(tmp_path / "a.gz", raw))).what
     pair = row(put(tmp_path / "1", raw), put(tmp_path / "2", raw))

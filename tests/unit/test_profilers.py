@@ -240,7 +240,11 @@ def test_damaged_reads_name_the_sample(study, tmp_path, profiler):
 
 
 @pytest.mark.parametrize("profiler", PROFILERS)
-@pytest.mark.parametrize("content", [b"", b">x\nNNNN\n", b"no fasta", gzip.compress(b">x\nACGT\n" * 99)[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b">x\nNNNN\n", b"no fasta", gzip.compress(b">x\nACGT\n" * 99)[:-9]],
+    ids=["empty", "no base known", "no fasta", "truncated"],
+)
 def test_damaged_genomes_leave_nothing_behind(tmp_path, profiler, content):
     (tmp_path / "genomes").mkdir()
     (tmp_path / "genomes" / "bad.fa").write_bytes(content)

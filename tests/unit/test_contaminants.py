@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.stats import chi2_contingency, fisher_exact
@@ -28,6 +28,7 @@ def reference(a: int, n_control: int, c: int, n_sample: int) -> float:
 
 
 @given(NUMBERS, NUMBERS)
+@example((26, 36), (36, 36))  # an expected count of exactly 5
 @settings(max_examples=150, deadline=None)
 def test_every_table_is_as_scipy_has_it(controls, samples):
     (a, n_control), (c, n_sample) = controls, samples

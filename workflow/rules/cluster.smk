@@ -84,7 +84,7 @@ rule markers:
         markers=section("markers"),
         normalisation=normalisation,
         seed=CONFIG.seed,
-        code=assay_code("markers"),
+        code=assay_code("markers", "MARKER_TEST"),
     message:
         "{wildcards.assay}: marker features of the clusters on {wildcards.method}"
     script:

@@ -91,11 +91,14 @@ def code_of(script, *modules):
     return fingerprint(SCRIPTS / f"{script}.py", modules)
 
 
-def assay_code(script):
-    """The same, for a script that asks the module of its assay."""
+def assay_code(script, part=None):
+    """The same, for a script that asks the module of its assay, and for the module that it names as this part."""
 
     def code(wildcards):
-        return code_of(script, assay_registry.ASSAYS[wildcards.assay])
+        modules = [assay_registry.ASSAYS[wildcards.assay]]
+        if part:
+            modules.append(getattr(assay_registry.assay(wildcards.assay), part))
+        return code_of(script, *modules)
 
     return code
 

@@ -22,7 +22,7 @@ rule features:
         runtime=minutes("features"),
     params:
         choice=feature_choice,
-        code=assay_code("features"),
+        code=assay_code("features", "CHOOSER"),
     message:
         "{wildcards.assay}: choosing features"
     script:

@@ -10,6 +10,8 @@ An assay's module is imported by the rules, so its top level imports nothing hea
     A :class:`~latentomics.assays.normaliser.Normaliser`.
 ``select_features(store, settings)``
     Table of all features (indexed as the store's ``var``) with a boolean column ``selected``.
+``CHOOSER``, ``MARKER_TEST``
+    Modules that ``select_features`` and ``find_markers`` call: only the rules that use them rerun when they change.
 ``find_markers(store, clusters, params, normaliser, seed)``
     Table with the columns of :data:`latentomics.cluster.markers.COLUMNS`.
 

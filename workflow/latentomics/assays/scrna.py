@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from latentomics.assays.normaliser import SizeLog, size_log
@@ -9,6 +10,8 @@ from latentomics.assays.normaliser import SizeLog, size_log
 TITLE = "Single-cell RNA-seq"
 OBSERVATION, OBSERVATIONS = "cell", "cells"
 FEATURE, FEATURES = "gene", "genes"
+#: Imported by name, so that editing one reruns its own rule only.
+CHOOSER, MARKER_TEST = "latentomics.features.hvg", "latentomics.cluster.markers"
 #: What the normalised values are called.
 VALUE = "expression"
 #: Settings of a results folder that does not tell its own.
@@ -29,14 +32,11 @@ def choice(config: Any) -> dict[str, Any]:
 
 def select_features(store: Any, settings: dict[str, Any]) -> Any:
     """Highly variable genes."""
-    from latentomics.features.hvg import select_features as highly_variable
     from latentomics.io.store import batch_of
 
-    return highly_variable(store, batch_of(store.obs), settings["n_top"], settings["span"])
+    return import_module(CHOOSER).select_features(store, batch_of(store.obs), settings["n_top"], settings["span"])
 
 
 def find_markers(store: Any, clusters: Any, params: Any, normaliser: SizeLog, seed: int) -> Any:
     """Wilcoxon rank-sum test of each cluster against the rest."""
-    from latentomics.cluster.markers import find_markers as rank_sum_markers
-
-    return rank_sum_markers(store, clusters, params, normaliser.target_sum, seed)
+    return import_module(MARKER_TEST).find_markers(store, clusters, params, normaliser.target_sum, seed)

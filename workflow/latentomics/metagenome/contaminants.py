@@ -72,12 +72,12 @@ def prevalence_score(in_controls: np.ndarray, n_control: int, in_samples: np.nda
     """
     a, c = np.asarray(in_controls, dtype=np.int64), np.asarray(in_samples, dtype=np.int64)
     total, n = a + c, n_control + n_sample
-    share = total / n
-    expected = np.stack([n_control * share, n_control * (1 - share), n_sample * share, n_sample * (1 - share)])
+    # Whole numbers are divided last: an expected count of exactly 5 is not below 5.
+    expected = np.stack([k * of / n for k in (n_control, n_sample) for of in (total, n - total)])
     difference = a / n_control - c / n_sample
     # The correction never turns the sign: at most the whole difference, as in R's `prop.test`.
     correction = np.minimum(0.5, np.abs(difference) / (1 / n_control + 1 / n_sample))
-    deviation = np.abs(a - n_control * share) - correction
+    deviation = np.abs(a - n_control * total / n) - correction
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = (deviation**2 / expected).sum(axis=0)
     chi_square = norm.sf(np.sign(difference) * np.sqrt(statistic))

@@ -20,16 +20,8 @@ from latentomics.config.taxa import Taxa
 from latentomics.io.store import CountsStore
 from latentomics.metagenome import lineage
 from latentomics.metagenome.merge import check_together, merge_profiles
-from latentomics.metagenome.tables import (
-    PROFILE,
-    check_table,
-    inspect_table,
-    is_control,
-    observations,
-    read_table,
-    sheet_observations,
-    write_table,
-)
+from latentomics.metagenome.observations import is_control, observations, sheet_observations
+from latentomics.metagenome.tables import PROFILE, inspect_table, read_table, write_table
 from latentomics.metagenome.taxon_formats import lowest_level, parse_lineage
 from latentomics.problems import InputError, Problem
 
@@ -156,7 +148,7 @@ def test_one_community_in_every_format(tmp_path, name):
     path, form = WRITERS[name](tmp_path)
     line = row(path, form)
     profile, summary, observed = read_table([line])
-    assert check_table(line) == []
+    assert inspect_table(line)[0] == []
     same(counts_of(profile))
     assert list(profile.columns) == list(PROFILE)
     assert summary["values"] == "counts" and summary["warnings"] == []
@@ -212,7 +204,7 @@ def test_metaphlan(tmp_path, scale, style):
         body = "#mpa_vJun23_CHOCOPhlAnSGB_202307\n" + body
     line = row(text(tmp_path, body), "metaphlan")
     profile, summary, _ = read_table([line])
-    assert check_table(line) == []
+    assert inspect_table(line)[0] == []
     found = counts_of(profile, "abundance")
     found.index = found.index.str.replace("_", " ").str.replace(r"(\w)  ", r"\1__", regex=True)
     pd.testing.assert_frame_equal(
@@ -291,7 +283,7 @@ def test_kraken_report(tmp_path, with_minimisers):
     content = minimisers(KRAKEN) if with_minimisers else KRAKEN
     line = row(text(tmp_path, content), "kraken_report", "K")
     profile, summary, observed = read_table([line])
-    assert check_table(line) == []
+    assert inspect_table(line)[0] == []
     assert dict(zip(profile["lineage"], profile["reads"], strict=True)) == KRAKEN_TRUTH
     assert summary["observations"] == [
         {"sample": "K", "total_reads": 100.0, "classified_reads": 80.0, "unclassified_share": 0.2}
@@ -469,7 +461,7 @@ def changed(old: str, new: str) -> str:
 )
 def test_broken_tables(tmp_path, content, form, what, place):
     line = row(text(tmp_path, content), form)
-    problems = [p for p in check_table(line) if p.severity == "error"]
+    problems = [p for p in inspect_table(line)[0] if p.severity == "error"]
     assert len(problems) == 1, [str(p) for p in problems]
     problem = problems[0]
     assert what in problem.what and "sample 'T'" in problem.what
@@ -482,7 +474,7 @@ def test_broken_tables(tmp_path, content, form, what, place):
 
 def test_damaged_files(tmp_path):
     def only(path: Path, form: str) -> Problem:
-        (problem,) = check_table(row(path, form))
+        (problem,) = inspect_table(row(path, form))[0]
         return problem
 
     packed = gzip.compress(GOOD.encode() * 50)
@@ -520,13 +512,13 @@ def test_no_damage_is_a_crash(tmp_path_factory, form, start, stop, bytes_):
     a, b = sorted((int(start * len(content)), int(stop * len(content))))
     path = tmp_path_factory.mktemp("damage") / "t"
     path.write_bytes(content[:a] + bytes_ + content[b:])
-    for problem in check_table(row(path, form)):
+    for problem in inspect_table(row(path, form))[0]:
         assert problem.what and problem.hint and str(problem)
 
 
 def test_sums_that_are_off_a_little_are_a_warning(tmp_path):
     line = row(text(tmp_path, "clade_name\tA\tB\tC\nk__B\t100\t80\t100\n"), "metaphlan")
-    (problem,) = check_table(line)
+    (problem,) = inspect_table(line)[0]
     assert problem.severity == "warning" and problem.value == 80 and "'B'" in problem.what
     profile, summary, _ = read_table([line])
     assert profile["abundance"].to_list() == [1, 1, 1] and len(summary["warnings"]) == 1
@@ -534,7 +526,7 @@ def test_sums_that_are_off_a_little_are_a_warning(tmp_path):
 
 def test_tables_without_lineage_are_taken_for_species(tmp_path):
     line = row(text(tmp_path, "#OTU ID\tA\tB\nBacteroides\t1\t2\nASV7\t0\t0\nASV9\t3\t0\n"), "taxon_table")
-    (problem,) = check_table(line)
+    (problem,) = inspect_table(line)[0]
     assert problem.severity == "warning" and "3 of 3 taxa have no lineage" in problem.what
     assert set(read_table([line])[0]["lineage"]) == {"s__Bacteroides", "s__ASV9"}
 
@@ -555,7 +547,7 @@ def test_covariates(tmp_path):
 def test_samples_without_metadata_are_pointed_out(tmp_path):
     metadata = text(tmp_path, "id\tsite\nS1\tx\nS2\ty\n", "meta.tsv")
     line = row(text(tmp_path, TRUTH.to_csv()), "taxon_table", metadata=metadata, covariates={"condition": "obs:site"})
-    (problem,) = check_table(line)
+    (problem,) = inspect_table(line)[0]
     assert (problem.severity, problem.value, problem.file) == ("warning", "S-3", str(metadata))
     assert read_table([line])[2]["condition"].to_list() == ["x", "y", ""]
 
@@ -573,7 +565,7 @@ def test_samples_without_metadata_are_pointed_out(tmp_path):
 def test_bad_covariates(tmp_path, metadata, covariates, what):
     path = text(tmp_path, metadata, "meta.tsv")
     line = row(text(tmp_path, TRUTH.to_csv()), "taxon_table", metadata=path, covariates=covariates)
-    (problem,) = check_table(line)
+    (problem,) = inspect_table(line)[0]
     assert what in problem.what and "sample 'T'" in problem.what and problem.hint
 
 

@@ -11,7 +11,7 @@ with job(snakemake.log[0], "Joining the profiles"):
     from latentomics.config.sheet import InputRow
     from latentomics.config.taxa import Taxa
     from latentomics.metagenome.merge import merge_profiles
-    from latentomics.metagenome.tables import sheet_observations
+    from latentomics.metagenome.observations import sheet_observations
 
     # A table describes its own samples; a sample of reads is described by its row of the sheet.
     observations = {

@@ -16,7 +16,7 @@ from latentomics.config.taxa import Taxa
 from latentomics.io.store import CountsWriter
 from latentomics.metagenome import lineage
 from latentomics.metagenome.contaminants import best_attainable, contaminant_scores
-from latentomics.metagenome.tables import is_control
+from latentomics.metagenome.observations import is_control
 from latentomics.problems import InputError, Problem
 
 #: Columns of the ledger: every observation or taxon removed, by which rule, why.

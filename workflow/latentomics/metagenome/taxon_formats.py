@@ -7,10 +7,8 @@ Nothing is judged here: whether the values are counts or shares, and whether the
 from __future__ import annotations
 
 import csv
-import io
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from latentomics.config.sheet import InputRow
-from latentomics.io.tables import fault, open_binary, open_text, reading
+from latentomics.io.tables import fault, open_text, reading
 from latentomics.metagenome import lineage
 
 #: What tools write where they could name nothing at all, or no name at a rank.
@@ -29,7 +27,7 @@ _NO_NAME = frozenset({"", "na", "nan", "none", "null", "__"})
 _PART = re.compile(r"(?:D_(?P<level>\d+)|(?P<letter>[A-Za-z]))__(?P<name>.*)", re.DOTALL)
 _RANK_OF = {prefix: rank for rank, prefix in lineage.RANKS.items()} | {"k": "domain"}
 _BINOMIAL = re.compile(r"\[?[A-Z][a-z]+\]?[ _][a-z]")
-_LINEAGE_COLUMNS = ("lineage", "taxonomy", "consensus lineage", "consensuslineage", "taxon", "clade_name")
+LINEAGE_COLUMNS = ("lineage", "taxonomy", "consensus lineage", "consensuslineage", "taxon", "clade_name")
 _TAXON_WORDS = frozenset(
     {"#otu id", "otu id", "otu", "otuid", "otu_id", "asv", "asv_id", "feature", "feature id", "featureid", "taxon"}
     | {"taxa", "taxonomy", "lineage", "clade", "clade_name", "species", "genus", "name", "taxonomy_id", "taxid"}
@@ -121,7 +119,7 @@ def parse_lineage(value: str | Iterable[str]) -> str | None:
     return lineage.join(names)
 
 
-def _lineages(labels: Sequence[str], described: Sequence[Any] | None = None) -> tuple[list[str], np.ndarray, int]:
+def lineages_of(labels: Sequence[str], described: Sequence[Any] | None = None) -> tuple[list[str], np.ndarray, int]:
     """Lineage of every taxon, from its description where it has one; which are unclassified; how many have but a name."""
     parsed = [parse_lineage(d) for d in (labels if described is None else described)]
     bare = [found is None for found in parsed]
@@ -220,7 +218,7 @@ def read_taxon_table(row: InputRow) -> TaxonTable:
         hint = "separate the columns by tabs or commas, the first column holding the names."
         raise fault(row, "no columns recognised", hint, line=at, value=head[:60])
     folded = [name.casefold() for name in header]
-    described = next((folded.index(name, 1) for name in _LINEAGE_COLUMNS if name in folded[1:]), None)
+    described = next((folded.index(name, 1) for name in LINEAGE_COLUMNS if name in folded[1:]), None)
     numeric = [i for i in range(1, width) if i != described and folded[i] not in _ANNOTATIONS]
     columns = [header[i] for i in numeric]
     names, lineage_texts = [], []
@@ -236,7 +234,7 @@ def read_taxon_table(row: InputRow) -> TaxonTable:
     values = _matrix(row, rows(), columns)
     by_sample, notes = _samples_in_rows(row, header[0], described is not None, names, columns)
     taxa, samples = (columns, names) if by_sample else (names, columns)
-    lineages, unclassified, bare = _lineages(taxa, None if described is None else lineage_texts)
+    lineages, unclassified, bare = lineages_of(taxa, None if described is None else lineage_texts)
     table = TaxonTable(
         values=csr_matrix(values.T) if by_sample else values,
         taxa=taxa,
@@ -345,7 +343,7 @@ def read_metaphlan(row: InputRow) -> TaxonTable:
         samples = [row.sample]
     values = _matrix(row, ((number, [cells[i] for i in numeric]) for number, cells in taxa), samples)
     labels = [cells[0] for _, cells in taxa]
-    lineages, unclassified, _ = _lineages(labels)
+    lineages, unclassified, _ = lineages_of(labels)
     paths = [tuple(label.split("|")) for label in labels]
     low = lowest_level(paths)
     table = TaxonTable(
@@ -379,51 +377,3 @@ def _sample_names(row: InputRow, described: list[tuple[int, list[str]]]) -> tupl
         return described[0][1], []
     hint = "the header, or a row called sampleID, must name every sample."
     raise fault(row, "no row names the samples", hint, line=described[0][0] if described else 1)
-
-
-def read_biom(row: InputRow) -> TaxonTable:
-    """A BIOM table, version 1 (JSON) or 2 (HDF5), read by biom-format."""
-    import h5py
-    from biom import Table
-    from biom.exception import BiomException
-
-    hint = "validate it with `biom validate-table`; is the file complete?"
-    with reading(row, row.path, "BIOM table", hint):
-        try:
-            with open_binary(row.path) as stream:
-                packed = io.BytesIO(stream.read())
-            if packed.getbuffer()[:8] == b"\x89HDF\r\n\x1a\n":
-                with h5py.File(packed, "r") as file:
-                    table = Table.from_hdf5(file)
-            else:
-                table = Table.from_json(json.load(packed))
-        except BiomException as error:
-            if "uplicate" in str(error):
-                what = f"an id of the BIOM table appears twice ({error})"
-                raise fault(row, what, "sum or rename what repeats.") from error
-            raise
-    taxa, samples = ([str(name) for name in table.ids(axis=axis)] for axis in ("observation", "sample"))
-    lineages, unclassified, bare = _lineages(taxa, _biom_lineages(table.metadata(axis="observation"), taxa))
-    own = table.metadata(axis="sample")
-    metadata = pd.DataFrame([dict(entry or {}) for entry in own], index=samples) if own else pd.DataFrame(index=samples)
-    return TaxonTable(
-        values=csr_matrix(table.matrix_data, dtype=float),
-        taxa=taxa,
-        samples=samples,
-        lineages=lineages,
-        unclassified=unclassified,
-        profiler="BIOM table",
-        version=str(table.generated_by or ""),
-        without_lineage=bare,
-        metadata=metadata.map(lambda value: "" if value is None else str(value)).astype(object),
-    )
-
-
-def _biom_lineages(metadata: Sequence[Mapping[str, Any] | None] | None, taxa: Sequence[str]) -> list[Any]:
-    """What a BIOM table says of each taxon's lineage: the first key that is known, else its id."""
-    found: list[Any] = []
-    for name, entry in zip(taxa, metadata or [None] * len(taxa), strict=True):
-        folded = {str(key).casefold(): value for key, value in (entry or {}).items()}
-        value = next((folded[key] for key in _LINEAGE_COLUMNS if key in folded), None)
-        found.append(name if value is None else value)
-    return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from study import ROOT, Study
 
 from latentomics.simulate.cells import CellParams, simulate
@@ -37,9 +39,16 @@ def new_study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
 
 @pytest.fixture(scope="session")
-def finished(new_study: Callable[..., Study]) -> Study:
-    """A study that ran to its end, undisturbed."""
-    study = new_study("finished")
-    done = study.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return study
+def finished(new_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study that ran to its end, undisturbed; run by the first process that asks, copied by the others."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-once"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            study = new_study("first")
+            done = study.run()
+            assert done.returncode == 0, done.stdout + done.stderr
+            study.folder.rename(shared)
+    own = Study(tmp_path_factory.mktemp("finished") / "study")
+    shutil.copytree(shared, own.folder)
+    return own

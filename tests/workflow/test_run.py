@@ -127,7 +127,8 @@ def test_models_open_in_their_own_libraries(finished: Study) -> None:
     assert sum(type(layer).__name__ == "Linear" for layer in network.modules()) == 8
 
 
-def test_second_run_has_nothing_to_do(finished: Study) -> None:
+def test_second_run_has_nothing_to_do_in_a_study_that_was_moved(finished: Study) -> None:
+    """The fixture moved the study after its run and copied it: paths of other folders are no reason to run again."""
     done = finished.run("--dry-run")
     assert "Nothing to be done" in done.stdout + done.stderr
 

@@ -22,6 +22,7 @@ from latentomics.config.fingerprint import fingerprint
 from latentomics.config.load import load_config, read_yaml
 from latentomics.config.needs import memory, minutes
 from latentomics.config.sheet import read_sheet
+from latentomics.config.paths import of_study
 from latentomics.config.study import chosen_database, host_problems, study_problems
 from latentomics.embed import registry as embedding_registry
 from latentomics.problems import listing
@@ -30,7 +31,7 @@ share_package(workflow.basedir)
 STUDY = Path.cwd()
 STARTED = time.time()
 SCRIPTS = Path(workflow.basedir) / "scripts"
-GENE_SETS = Path(workflow.basedir).parent / "resources/gene_sets.tsv"
+GENE_SETS = of_study(Path(workflow.basedir).parent / "resources/gene_sets.tsv")
 CHECKED = Path("results/.checked.json")
 RUNNING = Path(".snakemake/latentomics.json")
 CONFIG_FILE = Path(

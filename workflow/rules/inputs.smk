@@ -8,7 +8,7 @@ import re
 from latentomics.config.reads import host_names
 from latentomics.metagenome.profile.registry import PROFILERS, profiler
 
-ADAPTERS = Path(workflow.basedir).parent / "resources/adapters.tsv"
+ADAPTERS = of_study(Path(workflow.basedir).parent / "resources/adapters.tsv")
 #: Rows of each sample.
 SAMPLES = SHEET.samples("scrna")
 METAGENOMES = SHEET.samples("metagenome")
@@ -70,7 +70,7 @@ def one_sample(wildcards):
 
 
 def host_fasta(wildcards):
-    return str(STUDY / CONFIG.reads.hosts[HOSTS.index(wildcards.host)])
+    return str(of_study(STUDY / CONFIG.reads.hosts[HOSTS.index(wildcards.host)]))
 
 
 def database_files(wildcards):

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from latentomics.config.paths import of_study
 from latentomics.config.sheet import LONGEST_NAME, SAMPLE_NAME, closest
 from latentomics.metagenome import lineage
 from latentomics.metagenome.profile import registry
@@ -168,7 +169,7 @@ def _row(sheet: Path, number: int, values: Mapping[str, str]) -> tuple[Database 
 
 
 def _resolve(sheet: Path, value: str) -> Path:
-    return Path(os.path.normpath(sheet.absolute().parent / value))
+    return of_study(sheet.parent / value)
 
 
 def _check_lineages(fault, problems, path: Path, exists: bool, lineages: Path | None, module) -> None:  # type: ignore[no-untyped-def]

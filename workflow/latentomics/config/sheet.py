@@ -19,6 +19,7 @@ from typing import Any
 
 from latentomics.config.confounding import PER_CELL, confounding
 from latentomics.config.inputs import FORMATS, PAIRED, RELATIVE, mtx_names, recognise, tenx_files
+from latentomics.config.paths import of_study
 from latentomics.problems import Problem
 
 SAMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -305,11 +306,11 @@ def _read_row(
             row=number,
             sample=sample,
             assay=assay,
-            path=paths["path"],
+            path=of_study(paths["path"]),
             format=str(form),
-            path_2=paths.get("path_2"),
+            path_2=of_study(paths["path_2"]) if "path_2" in paths else None,
             layer=values.get("layer") or None,
-            metadata=paths.get("metadata"),
+            metadata=of_study(paths["metadata"]) if "metadata" in paths else None,
             covariates=described,
         ),
         problems,

@@ -1,7 +1,9 @@
-"""Kill a run on real data with ``kill -9`` while scVI trains, start it again, and compare with an undisturbed run.
+"""Kill a run with ``kill -9``, start it again until it ends, and compare with an undisturbed run.
+
+Of real cells while scVI trains; of the demo's metagenomes (``demo``) during read QC, profiling and the VAE's training.
 
 export LATENTOMICS_MIRROR=/path/to/mirror   # or leave it out: then the files come from their public source
-.venv/bin/python benchmarks/resume.py sc_mixology --work WORK > benchmarks/resume.md
+.venv/bin/python benchmarks/resume.py sc_mixology --work WORK >> benchmarks/resume.md
 """
 
 from __future__ import annotations
@@ -23,35 +25,47 @@ ROOT = Path(__file__).resolve().parents[1]
 TIMED = {"benchmarks", "logs", "costs.tsv", "report.html", ".checked.json"}
 #: scvi-tools keeps more in this file than the weights; the weights are compared instead.
 MODEL = "scrna/models/scvi/model.pt"
+#: Where runs are killed: when this log was there, so many seconds later, and what must not be finished by then.
+KILLS = {
+    "cells": [("scrna/embed/scvi.log", 20, "scrna/embeddings/scvi.parquet")],
+    "demo": [
+        ("metagenome_reads/gut09.log", 0, "metagenome/samples/gut09/reads.tsv"),
+        ("metagenome_profile/gut07.log", 1, "metagenome/samples/gut07/profile.parquet"),
+        ("metagenome/embed/vae.log", 6, "metagenome/embeddings/vae.parquet"),
+    ],
+}
 
 
-def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--directory", str(folder)]
+def command(name: str, folder: Path) -> list[str]:
+    own = ["--configfile", str(ROOT / "config/demo.yaml")] if name == "demo" else []
+    return [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--directory", str(folder), *own]
 
 
 def fetch(name: str, folder: Path) -> None:
-    fetcher = [sys.executable, "-m", "latentomics.io.datasets", name, "--to", str(folder)]
-    subprocess.run(fetcher, check=True, stdout=sys.stderr)
+    if name == "demo":
+        tool = ["latentomics.simulate", str(folder / "data/demo"), "--assay", "metagenome"]
+    else:
+        tool = ["latentomics.io.datasets", name, "--to", str(folder)]
+    subprocess.run([sys.executable, "-m", *tool], check=True, stdout=sys.stderr)
 
 
-def run(folder: Path) -> float:
+def run(name: str, folder: Path) -> float:
     started = time.monotonic()
-    subprocess.run(command(folder), cwd=ROOT, check=True, stdout=sys.stderr)
+    subprocess.run(command(name, folder), cwd=ROOT, check=True, stdout=sys.stderr)
     return time.monotonic() - started
 
 
-def kill_during_scvi(folder: Path) -> float:
-    """Seconds after which the run and all its jobs were killed."""
+def kill(name: str, folder: Path, log: str, delay: float, unfinished: str) -> float:
+    """Kill the run and all its jobs some seconds after a log appeared; returns the seconds that it ran."""
     started = time.monotonic()
-    head = subprocess.Popen(command(folder), cwd=ROOT, stdout=sys.stderr, start_new_session=True)
-    log = folder / "results/logs/scrna/embed/scvi.log"
-    while not log.exists():
+    head = subprocess.Popen(command(name, folder), cwd=ROOT, stdout=sys.stderr, start_new_session=True)
+    while not (folder / "results/logs" / log).exists():
         if head.poll() is not None:
-            raise SystemExit("the run ended before scVI started")
+            raise SystemExit(f"the run ended before {log} was there")
         time.sleep(0.2)
-    time.sleep(20)
-    if (folder / "results/scrna/embeddings/scvi.parquet").exists():
-        raise SystemExit("scVI was faster than the kill")
+    time.sleep(delay)
+    if (folder / "results" / unfinished).exists():
+        raise SystemExit(f"{unfinished} was faster than the kill")
     os.killpg(head.pid, signal.SIGKILL)
     head.wait()
     return time.monotonic() - started
@@ -86,17 +100,22 @@ def main() -> None:
     undisturbed, killed = ((options.work / kind).absolute() for kind in ("undisturbed", "killed"))
     for folder in (undisturbed, killed):
         fetch(options.name, folder)
-    whole = run(undisturbed)
-    until = kill_during_scvi(killed)
-    rest = run(killed)
+    whole = run(options.name, undisturbed)
+    kills = KILLS["demo" if options.name == "demo" else "cells"]
+    until = [kill(options.name, killed, *where) for where in kills]
+    rest = run(options.name, killed)
     one, two = hashes(undisturbed), hashes(killed)
     different = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
-    same, n_tensors = same_weights(undisturbed, killed)
-    print(f"# A killed run\n\n{date.today()}, {options.name}. By `benchmarks/{Path(__file__).name}`.\n")
-    print(f"- Undisturbed: {whole:.0f} s. Killed with -9 after {until:.0f} s, while scVI trained.")
+    print(f"## {options.name}\n\n{date.today()}, by `benchmarks/{Path(__file__).name} {options.name}`.\n")
+    print(f"- Undisturbed: {whole:.0f} s.")
+    for seconds, (log, *_) in zip(until, kills, strict=True):
+        print(f"- Killed with -9 after {seconds:.0f} s, while `{log.removesuffix('.log')}` ran.")
     print(f"- The same command again: {rest:.0f} s to the end.")
     print(f"- {len(one)} result files; different bytes: {', '.join(different) or 'none'}.")
-    print(f"- The {n_tensors} tensors of the scVI model are {'equal' if same else 'NOT EQUAL'}.")
+    same = True
+    if MODEL in one:
+        same, n_tensors = same_weights(undisturbed, killed)
+        print(f"- The {n_tensors} tensors of the scVI model are {'equal' if same else 'NOT EQUAL'}.")
     if set(different) - {MODEL} or not same:
         raise SystemExit("the resumed run differs")
 

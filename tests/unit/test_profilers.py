@@ -65,7 +65,7 @@ def study(tmp_path_factory):
         with gzip.open(folder / "genomes" / f"{name}.fna.gz", "wt") as stream:
             stream.write(f">{name}_1\n{text[:15000].lower()}\n>{name}_2\n{text[15000:]}\n")
     pd.Series(LINEAGES, name="lineage").rename_axis("genome").to_csv(folder / "lineages.tsv", sep="\t")
-    for name in registry.PROFILERS:
+    for name in PARAMETERS:
         if registry.profiler(name).missing() is None:
             prepare_database(row(folder, name), folder / name, 2)
     return folder, genomes

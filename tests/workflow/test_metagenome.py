@@ -255,6 +255,22 @@ def test_relative_abundances_go_through_without_what_needs_counts(
     assert json.loads((results(study) / "run.json").read_text())["methods"] == ["pca", "autoencoder"]
 
 
+def test_too_few_samples_leave_the_page_on_their_quality(tmp_path: Path) -> None:
+    study = Study(tmp_path / "study")
+    (study.folder / "config").mkdir(parents=True)
+    (study.folder / "config/counts.tsv").write_text(
+        "taxon\tone\ttwo\tthree\ns__A b\t900\t500\t0\ns__C d\t100\t700\t3\n"
+    )
+    (study.folder / "config/samples.tsv").write_text("sample\tassay\tpath\ncohort\tmetagenome\tcounts.tsv\n")
+    (study.folder / "config/config.yaml").write_text("samples: config/samples.tsv\ntaxa: {min_reads: 10}\n")
+    done = study.run()
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "2 samples left to embed, at least 3 are needed" in said
+    assert f"The samples and their quality: {study.folder}/results/quality.html" in said
+    assert "too few classified reads" in (study.folder / "results/quality.html").read_text()
+
+
 @pytest.mark.skipif(shutil.which("kraken2") is None, reason="Kraken 2 is not installed")
 def test_kraken_profiles_all_samples_in_one_job(make: Callable[..., Study]) -> None:
     study = make("kraken")

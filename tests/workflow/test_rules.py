@@ -35,7 +35,7 @@ def checkout(tmp_path: Path) -> Path:
         ("cluster/markers.py", {"markers", "report_page"}),
         ("score/verdict.py", {"scores", "report_page"}),
         ("embed/autoencoder.py", {"embed_gpu", "cluster", "layout", "markers", "scores", "final_file", "report_page"}),
-        ("report/words.py", {"report_page"}),
+        ("report/words.py", {"quality_page", "report_page"}),
     ],
 )
 def test_editing_a_module_reruns_the_rules_that_use_it(

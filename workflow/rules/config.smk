@@ -1,7 +1,7 @@
 """Load and check the config and the sample sheet, before anything else.
 
 Inputs:  config/config.yaml (or --configfile), the sheet it names
-Offers:  CONFIG, SHEET, DATABASE, STUDY and the small functions that rules use for their params
+Offers:  CONFIG, SHEET, DATABASE, TRAINING, STUDY and the small functions that rules use for their params
 """
 
 import os
@@ -21,11 +21,12 @@ from latentomics.config.environment import drop_dead_lock, remember_run, share_p
 from latentomics.config.fingerprint import fingerprint
 from latentomics.config.load import load_config, read_yaml
 from latentomics.config.needs import memory, minutes
-from latentomics.config.sheet import read_sheet
 from latentomics.config.paths import of_study
-from latentomics.config.study import chosen_database, host_problems, study_problems
+from latentomics.config.sheet import NO_SAMPLES, read_sheet
+from latentomics.config.study import chosen_database, host_problems, study_problems, training_rows
 from latentomics.embed import registry as embedding_registry
 from latentomics.problems import listing
+from latentomics.reads.models import registry as model_registry
 
 share_package(workflow.basedir)
 STUDY = Path.cwd()
@@ -46,7 +47,9 @@ def load_study():
     update_config(raw, config)
     loaded, found = load_config(raw, CONFIG_FILE)
     problems += found
-    sheet, found = read_sheet(STUDY / loaded.samples, STUDY)
+    training, found = training_rows(loaded, CONFIG_FILE, STUDY)
+    problems += found
+    sheet, found = read_sheet(STUDY / loaded.samples, STUDY) if loaded.samples else (NO_SAMPLES, [])
     problems += found
     database = None
     if sheet:
@@ -56,19 +59,20 @@ def load_study():
         problems += found
     if any(p.severity == "error" for p in problems):
         if workflow.is_main_process and sheet:
-            problems += input_problems(loaded, sheet)
+            problems += input_problems(loaded, sheet, training)
         raise WorkflowError(listing(problems))
     if workflow.is_main_process:
         for problem in problems:
             logger.warning(f"Warning: {problem}")
-    return loaded, sheet, database, [p for p in problems if p.severity == "warning"]
+    return loaded, sheet, database, training, [p for p in problems if p.severity == "warning"]
 
 
-def input_problems(loaded, sheet):
+def input_problems(loaded, sheet, training):
     """Faults inside the inputs; known findings are not looked for again."""
+    from latentomics.config.training_sheet import check_training
     from latentomics.io.preflight import check_inputs
 
-    return check_inputs(
+    return check_training(training, loaded.classifier) + check_inputs(
         sheet,
         loaded.qc,
         loaded.ingest.organism,
@@ -82,7 +86,7 @@ def input_problems(loaded, sheet):
 def begin():
     """Called once the run holds the study's lock, before its first job."""
     remember_run(RUNNING)
-    problems = input_problems(CONFIG, SHEET)
+    problems = input_problems(CONFIG, SHEET, TRAINING)
     if problems:
         raise WorkflowError(listing([*problems, *SHEET_WARNINGS]))
 
@@ -112,9 +116,9 @@ def feature_choice(wildcards):
     return assay_registry.assay(wildcards.assay).choice(CONFIG)
 
 
-def section(name):
-    """A section of the config, as plain values for a rule's params."""
-    return getattr(CONFIG, name).model_dump(mode="json")
+def section(name, within=None):
+    """A section of the config, or of a part of it, as plain values for a rule's params."""
+    return getattr(within or CONFIG, name).model_dump(mode="json")
 
 
 def method_params(wildcards):
@@ -160,7 +164,7 @@ def why_primary(wildcards):
 
 if workflow.is_main_process and drop_dead_lock(RUNNING, Path(".snakemake/locks")):
     logger.info("The last run here was killed; going on where it stopped.")
-CONFIG, SHEET, DATABASE, SHEET_WARNINGS = load_study()
+CONFIG, SHEET, DATABASE, TRAINING, SHEET_WARNINGS = load_study()
 ASSAYS = SHEET.assays()
 METHODS = {assay: CONFIG.embeddings.methods_for(assay, SHEET.counts(assay)) for assay in ASSAYS}
 PRIMARY = {

@@ -88,4 +88,7 @@ def ordinations_of(wildcards):
 
 def database_code(script):
     """Content hash of a script and of the profiler that it reaches through the registry."""
-    return code_of(script, *([PROFILERS[DATABASE.profiler]] if DATABASE else []))
+    modules = [PROFILERS[DATABASE.profiler]] if DATABASE else []
+    if DATABASE and DATABASE.profiler == "classifier":
+        modules += model_registry.MODELS.values()
+    return code_of(script, *modules)

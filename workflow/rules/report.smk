@@ -1,8 +1,40 @@
 """Judge the embeddings, join everything for the user, and write the page.
 
 Inputs:  all of results/{assay}
-Outputs: results/{assay}/{scores.tsv,costs.tsv,verdict.json,{assay}.h5ad}, results/report.html
+Outputs: results/{assay}/{scores.tsv,costs.tsv,verdict.json,{assay}.h5ad}, results/{quality,report}.html
 """
+
+
+# First of all that follows the joined samples: a run that stops later leaves it behind.
+rule quality_page:
+    input:
+        samples=expand("results/{assay}/samples.tsv", assay=ASSAYS),
+        warnings=expand("results/{assay}/warnings.tsv", assay=ASSAYS),
+        ledgers=expand("results/{assay}/ledger.tsv", assay=ASSAYS),
+        stores=expand("results/{assay}/counts.zarr", assay=ASSAYS),
+        of_assay=sample_files_of_assays(),
+    output:
+        html=report("results/quality.html", caption="../report/quality.rst", category="Quality"),
+    log:
+        "results/logs/quality.log",
+    benchmark:
+        "results/benchmarks/quality.tsv"
+    priority: 100
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("quality_page"),
+        runtime=minutes("quality_page"),
+    params:
+        assays=ASSAYS,
+        title=CONFIG.report.title,
+        config={name: section(name) for name in ("qc", "taxa")},
+        code=code_of("quality_page", *(assay_registry.ASSAYS[assay] for assay in ASSAYS)),
+    message:
+        "Writing the page on samples and their quality"
+    script:
+        "../scripts/quality_page.py"
 
 
 rule scores:
@@ -97,6 +129,7 @@ rule report_page:
             "markers/{method}.parquet",
         ),
         of_assay=assay_files(),
+        classifier=classifier_files(),
     output:
         html=report("results/report.html", caption="../report/page.rst", category="Report"),
         runs=expand("results/{assay}/run.json", assay=ASSAYS),

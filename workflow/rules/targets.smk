@@ -4,8 +4,8 @@ PLURALS = {"cell": "cells", "gene": "genes", "sample": "samples", "taxon": "taxa
 
 
 def all_targets():
-    """The report, and per assay the file that users take home."""
-    targets = ["results/report.html"]
+    """The pages, and per assay the file that users take home."""
+    targets = ["results/report.html", *(["results/quality.html"] if ASSAYS else [])]
     for assay in ASSAYS:
         targets.append(f"results/{assay}/{assay}.h5ad")
     return targets
@@ -21,12 +21,39 @@ def per_method(*patterns):
     ]
 
 
+def classifier_files():
+    """What the read classifiers leave for the report."""
+    if not TRAINING:
+        return []
+    everyone, shown = [*READ_MODELS, *READ_BASELINES], CONFIG.classifier.attributed_reads
+    return [
+        "results/reads/data",
+        "results/reads/ledger.tsv",
+        "results/reads/scores.tsv",
+        "results/reads/verdict.json",
+        *expand("results/reads/models/{name}", name=READ_MODELS),
+        *expand("results/reads/baselines/{name}", name=READ_BASELINES),
+        *expand("results/reads/scores/{name}", name=everyone),
+        *expand("results/reads/attribution/{name}", name=READ_MODELS if shown else []),
+        *expand("results/reads/curve/{name}.tsv", name=everyone if CONFIG.classifier.curve else []),
+        *expand("results/reads/samples/{sample}/shares.tsv", sample=CLASSIFIED),
+    ]
+
+
+def of_assays(files):
+    return [f"results/{assay}/{name}" for assay in ASSAYS for name in files.get(assay, [])]
+
+
+def sample_files_of_assays():
+    """What only one assay has on the quality of its samples."""
+    reads = [f"samples/{sample}/reads.tsv" for sample in READS]
+    return of_assays({"scrna": ["cells.parquet"], "metagenome": reads})
+
+
 def assay_files():
     """What only one assay has for the report."""
-    files = {
-        "scrna": ["cells.parquet"],
+    made = {
         "metagenome": [
-            *(f"samples/{sample}/reads.tsv" for sample in READS),
             "diversity.tsv",
             "ordination.tsv",
             "permanova.tsv",
@@ -34,7 +61,7 @@ def assay_files():
             *(["prediction.tsv"] if CONFIG.prediction.target else []),
         ],
     }
-    return [f"results/{assay}/{name}" for assay in ASSAYS for name in files.get(assay, [])]
+    return [*sample_files_of_assays(), *of_assays(made)]
 
 
 def say_summary():
@@ -43,7 +70,8 @@ def say_summary():
     from collections import Counter
 
     lines = []
-    for assay in ASSAYS:
+    # A run that was asked for less than everything may not have come so far.
+    for assay in [assay for assay in ASSAYS if Path(f"results/{assay}/{assay}.h5ad").exists()]:
         with open(f"results/{assay}/ledger.tsv") as file:
             dropped = Counter(
                 (row["kind"], row["reason"]) for row in csv.DictReader(file, delimiter="\t")
@@ -54,21 +82,24 @@ def say_summary():
         lines.append(
             f"  {assay}: data for scanpy, with clusters and embeddings: {STUDY}/results/{assay}/{assay}.h5ad"
         )
+    page = Path("results/report.html")
     minutes_taken, seconds = divmod(round(time.time() - STARTED), 60)
     logger.info(
         "\n".join(
             [
                 f"Finished in {minutes_taken} min {seconds} s.",
                 *lines,
-                f"  report: {STUDY}/results/report.html",
+                *([f"  report: {STUDY / page}"] if page.exists() else []),
             ]
         )
     )
 
 
 def say_failure(log):
+    page = Path("results/quality.html")
+    seen = f"The samples and their quality: {STUDY / page}\n" if page.exists() else ""
     logger.error(
         "The run stopped before its end. The messages above name the rule and the sample, and show the last lines of\n"
         "its log (all logs: results/logs/). Nothing that is finished is lost: mend the cause and start the same command\n"
-        f"again.\nSnakemake's own log: {log}"
+        f"again.\n{seen}Snakemake's own log: {log}"
     )

@@ -4,10 +4,11 @@ from latentomics.io.job import job
 
 with job(snakemake.log[0], "Choosing features"):
     from latentomics.assays.registry import assay
+    from latentomics.embed.data import check_enough
     from latentomics.io.store import CountsStore
 
-    table = assay(snakemake.wildcards.assay).select_features(
-        CountsStore(snakemake.input.store), snakemake.params.choice
-    )
+    kind, store = assay(snakemake.wildcards.assay), CountsStore(snakemake.input.store)
+    check_enough(store.shape[0], kind.OBSERVATION)
+    table = kind.select_features(store, snakemake.params.choice)
     table.to_parquet(snakemake.output.features)
     print(f"{int(table['selected'].sum())} of {len(table)} features selected")

@@ -29,4 +29,5 @@ with job(snakemake.log[0], "Writing the report"):
         max_genes=config["report"]["max_genes"],
         n_top_markers=config["markers"]["n_top"],
         seed=config["seed"],
+        classifier=Path("results/reads") if snakemake.input.classifier else None,
     )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from latentomics.config.associations import Associations
 from latentomics.config.base import Section
+from latentomics.config.classifier import Classifier
 from latentomics.config.clusters import Clusters
 from latentomics.config.composition import Composition
 from latentomics.config.doublets import Doublets
@@ -27,8 +28,11 @@ from latentomics.config.taxa import Taxa
 class Config(Section):
     """The config of a study. Every key has a default; a config that holds only ``samples:`` is complete."""
 
-    samples: str = Field(
-        "config/samples.tsv", min_length=1, description="The sample sheet, relative to the study's folder."
+    samples: str | None = Field(
+        "config/samples.tsv",
+        min_length=1,
+        description="The sample sheet, relative to the study's folder. `null`: no samples, where only read classifiers are "
+        "trained.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     ingest: Ingest = Field(Ingest(), description="From the files of the sheet to one counts store.")
@@ -46,5 +50,6 @@ class Config(Section):
     markers: Markers = Field(Markers(), description="Features that set clusters apart.")
     associations: Associations = Field(Associations(), description="Conditions compared, of metagenomes.")
     prediction: Prediction = Field(Prediction(), description="Prediction of a condition from metagenomes.")
+    classifier: Classifier = Field(Classifier(), description="Deep classifiers of short reads.")  # type: ignore[valid-type]
     scores: Scores = Field(Scores(), description="How embeddings are judged.")
     report: Report = Field(Report(), description="The page for people.")

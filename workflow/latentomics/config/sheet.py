@@ -119,6 +119,10 @@ class Sheet:
         return max(len(values), 2 if any(v.startswith(PER_CELL) for v in values) else 0)
 
 
+#: Of a study that only trains read classifiers.
+NO_SAMPLES = Sheet(Path(), (), ())
+
+
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known word most like this one, whatever the case; None where nothing is near."""
     folded = {other.casefold(): other for other in known}

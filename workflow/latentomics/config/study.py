@@ -9,6 +9,7 @@ from latentomics.config.databases import Database, read_databases
 from latentomics.config.load import line_of
 from latentomics.config.model import Config
 from latentomics.config.sheet import Sheet, closest
+from latentomics.config.training_sheet import TrainingRow, read_training_sheet
 from latentomics.embed import registry
 from latentomics.metagenome.profile.registry import profiler
 from latentomics.problems import Problem
@@ -39,6 +40,17 @@ def chosen_database(
         hint = "install it, or choose another database in `profile.database`."
         return None, [Problem(config.profile.databases, reason, hint, key="profiler", value=database.profiler)]
     return database, []
+
+
+def training_rows(config: Config, config_file: Path, study: Path) -> tuple[list[TrainingRow], list[Problem]]:
+    """The sheet of training data of the read classifiers; no rows where the config names none."""
+    if config.classifier.training is not None:
+        return read_training_sheet(study / config.classifier.training)
+    if config.samples is None:
+        hint = "name a sample sheet, or training data in `classifier.training`."
+        row = line_of(config_file, ("samples",))
+        return [], [Problem(str(config_file), "there is nothing to do", hint, row=row, key="samples", value=None)]
+    return [], []
 
 
 def host_problems(config: Config, config_file: Path, study: Path) -> list[Problem]:

@@ -11,6 +11,9 @@ import pandas as pd
 
 from latentomics.assays.normaliser import Normaliser
 
+#: Observations that any latent space needs: two to fit, one to hold out.
+FEWEST = 3
+
 
 @dataclass(frozen=True)
 class EmbeddingData:
@@ -75,12 +78,24 @@ def split_held_out(n_obs: int, fraction: float, seed: int) -> np.ndarray:
     TrainingError
         There are fewer than three observations.
     """
-    if n_obs < 3:
-        raise TrainingError(
-            f"{n_obs} observation{'' if n_obs == 1 else 's'} left to embed, at least 3 are needed.\n"
-            "    Hint: the ledger says which were removed and why; relax those filters or add samples."
-        )
+    check_enough(n_obs)
     n_held_out = min(max(round(n_obs * fraction), 1), n_obs - 2)
     mask = np.zeros(n_obs, dtype=bool)
     mask[np.random.default_rng(seed).choice(n_obs, n_held_out, replace=False)] = True
     return mask
+
+
+def check_enough(n_obs: int, noun: str = "observation") -> None:
+    """Refuse a study that is too small for any latent space.
+
+    Raises
+    ------
+    TrainingError
+        There are fewer than three observations.
+    """
+    if n_obs < FEWEST:
+        raise TrainingError(
+            f"{n_obs} {noun}{'' if n_obs == 1 else 's'} left to embed, at least {FEWEST} are needed.\n"
+            "    Hint: the ledger says which were removed and why, and results/quality.html shows them all; relax those "
+            "filters or add samples."
+        )

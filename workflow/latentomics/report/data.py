@@ -7,7 +7,7 @@ that would have shown it says so or is left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -296,6 +296,38 @@ class ReportData:
             if (number.notna() | frame[column].str.lower().isin(["", "nan", "na"])).all():
                 frame[column] = number
         return frame
+
+
+class SampleData(ReportData):
+    """The results up to the joined samples: what an earlier run made of them is not looked at.
+
+    Parameters
+    ----------
+    assay, root
+        As of :class:`ReportData`.
+    config
+        The sections of the config that the sections of the page speak of.
+    """
+
+    def __init__(self, assay: str, root: Path, config: Mapping[str, Any]):
+        super().__init__(assay, root)
+        self.config = config
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        return {"config": dict(self.config)}
+
+    @cached_property
+    def verdict(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def methods(self) -> list[str]:
+        return []
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        return pd.DataFrame()
 
 
 def natural_order(labels: Iterable[object]) -> list[str]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from latentomics import __version__
 from latentomics.report import words
-from latentomics.report.data import Limits, ReportData
+from latentomics.report.classifier import ClassifierData
+from latentomics.report.data import Limits, ReportData, SampleData
 from latentomics.report.encode import json_text
-from latentomics.report.registry import builders
+from latentomics.report.registry import CLASSIFIER_SECTIONS, SAMPLE_SECTIONS, SECTIONS, builders
 from latentomics.report.section import Section
 
 #: In the order in which they use each other.
@@ -27,6 +30,38 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
+@dataclass(frozen=True)
+class Chapter:
+    """What stands under one heading of the page.
+
+    Attributes
+    ----------
+    id
+        Begins the anchors of its sections where the page has several chapters; lower-case letters.
+    title
+        The heading.
+    data
+        What its sections are built of; their templates know it as ``data``.
+    sections
+        Names of the sections, in page order.
+    """
+
+    id: str
+    title: str
+    data: Any
+    sections: Sequence[str]
+
+
+def assay_chapter(data: ReportData, sections: Sequence[str] = SECTIONS) -> Chapter:
+    """The chapter of an assay."""
+    return Chapter(data.assay, data.kind.TITLE, data, sections)
+
+
+def classifier_chapter(data: ClassifierData) -> Chapter:
+    """The chapter of the read classifier."""
+    return Chapter("classifier", "Read classifier", data, CLASSIFIER_SECTIONS)
+
+
 def write_report(
     results_dirs: Mapping[str, Path],
     out: Path,
@@ -35,6 +70,7 @@ def write_report(
     max_genes: int,
     n_top_markers: int,
     seed: int,
+    classifier: Path | None = None,
 ) -> None:
     """Write the report of one or more assays as one self-contained HTML file.
 
@@ -54,20 +90,44 @@ def write_report(
         Markers per cluster in the dot plot.
     seed
         Seed of the draw of observations.
+    classifier
+        Results folder of the read classifier, the last chapter; None if the study trains none.
     """
     limits = Limits(max_points=max_points, max_genes=max_genes, n_top_markers=n_top_markers, seed=seed)
-    chapters = [ReportData(assay, Path(root), limits) for assay, root in results_dirs.items()]
+    chapters = [assay_chapter(ReportData(assay, Path(root), limits)) for assay, root in results_dirs.items()]
+    if classifier is not None:
+        chapters.append(classifier_chapter(ClassifierData(classifier)))
+    _write(out, render(chapters, title))
+
+
+def write_quality(results_dirs: Mapping[str, Path], out: Path, title: str, config: Mapping[str, Any]) -> None:
+    """Write the page on the samples and their quality, before anything is made of them.
+
+    Parameters
+    ----------
+    results_dirs, out, title
+        As of :func:`write_report`.
+    config
+        The sections of the config that the page speaks of.
+    """
+    chapters = [
+        assay_chapter(SampleData(assay, Path(root), config), SAMPLE_SECTIONS) for assay, root in results_dirs.items()
+    ]
+    _write(out, render(chapters, title))
+
+
+def _write(out: Path, page: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(chapters, title), encoding="utf-8", newline="\n")
+    out.write_text(page, encoding="utf-8", newline="\n")
 
 
-def render(chapters: ReportData | Sequence[ReportData], title: str) -> str:
+def render(chapters: ReportData | Sequence[ReportData | Chapter], title: str) -> str:
     """The whole page as text; the same results give the same text.
 
     Parameters
     ----------
     chapters
-        The results of one assay, or of several.
+        In the order of the page; the results of an assay stand for their chapter with all its sections.
     title
         Title of the page.
     """
@@ -76,14 +136,16 @@ def render(chapters: ReportData | Sequence[ReportData], title: str) -> str:
     environment = _environment()
     prefix = len(chapters) > 1
     rendered = []
-    for data in chapters:
-        built = [section for build in builders().values() if (section := build(data)) is not None]
+    for given in chapters:
+        chapter = assay_chapter(given) if isinstance(given, ReportData) else given
+        data = chapter.data
+        built = [section for build in builders(chapter.sections).values() if (section := build(data)) is not None]
         rendered.append(
             {
-                "id": f"chapter-{data.assay}",
-                "title": data.kind.TITLE,
+                "id": f"chapter-{chapter.id}",
+                "title": chapter.title,
                 "sections": [
-                    _rendered(environment, data, s, f"{data.assay}-{s.id}" if prefix else s.id) for s in built
+                    _rendered(environment, data, s, f"{chapter.id}-{s.id}" if prefix else s.id) for s in built
                 ],
             }
         )
@@ -98,7 +160,7 @@ def render(chapters: ReportData | Sequence[ReportData], title: str) -> str:
     )
 
 
-def _rendered(environment: Environment, data: ReportData, section: Section, anchor: str) -> dict[str, object]:
+def _rendered(environment: Environment, data: Any, section: Section, anchor: str) -> dict[str, object]:
     html = environment.get_template(section.template).render(
         data=data, title=section.title, anchor=anchor, **section.context
     )

@@ -5,10 +5,10 @@ To add one: write ``sections/{name}.py`` with ``build(data) -> Section | None`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
-from latentomics.report.data import ReportData
 from latentomics.report.section import Section
 
 SECTIONS: tuple[str, ...] = (
@@ -28,8 +28,20 @@ SECTIONS: tuple[str, ...] = (
     "ledger",
     "methods",
 )
+#: Those that need no more than the joined samples: the page on samples and their quality.
+SAMPLE_SECTIONS: tuple[str, ...] = ("overview", "quality", "reads", "taxa", "ledger")
+#: The chapter of the read classifier, built of a :class:`~latentomics.report.classifier.ClassifierData`.
+CLASSIFIER_SECTIONS: tuple[str, ...] = (
+    "classifier_overview",
+    "classifier_data",
+    "classifier_scores",
+    "classifier_calibration",
+    "classifier_attribution",
+    "classifier_curve",
+    "classifier_samples",
+)
 
 
-def builders() -> dict[str, Callable[[ReportData], Section | None]]:
-    """The ``build`` function of every section, in page order."""
-    return {name: import_module(f"latentomics.report.sections.{name}").build for name in SECTIONS}
+def builders(names: Sequence[str] = SECTIONS) -> dict[str, Callable[[Any], Section | None]]:
+    """The ``build`` function of these sections, in the order given."""
+    return {name: import_module(f"latentomics.report.sections.{name}").build for name in names}

@@ -33,6 +33,7 @@ from types import ModuleType
 PROFILERS: dict[str, str] = {
     "sourmash": "latentomics.metagenome.profile.sourmash_",
     "kraken2": "latentomics.metagenome.profile.kraken2",
+    "classifier": "latentomics.metagenome.profile.classifier",
 }
 
 

@@ -1,0 +1,1 @@
+"""Deep classifiers of short reads: data, models, judgement, application."""

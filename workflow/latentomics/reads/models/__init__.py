@@ -1,0 +1,1 @@
+"""Networks that classify single reads; each registered model is one file."""

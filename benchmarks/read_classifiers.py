@@ -5,6 +5,7 @@
 ``MIRROR`` holds ``kmcp_15genomes`` and ``ameta_reads`` (public data, see ``resources/``). Studies:
 
 - genus: 75 bp reads of 15 genomes in 10 genera, test reads from regions that no training read touches;
+- curve: the same with more and more training reads, the fastest network and the baselines;
 - species: one species of every genus that has two is left out of the training and is the test;
 - origin: host, contaminant or bacterium, from labels in the names of simulated ancient reads (adapters trimmed first);
 - ancient: reads of the same genomes with and without post-mortem damage.
@@ -40,14 +41,17 @@ def genomes(mirror: Path) -> pd.DataFrame:
 def genus(mirror: Path, folder: Path) -> dict[str, object]:
     table = genomes(mirror)
     write_sheet(folder, [(row.path, "genome", row.genus, row.species, "") for row in table.itertuples()])
-    return {"drawn": {"reads_per_class": DRAWN, "length_mean": 75}}
+    return {"drawn": {"reads_per_class": DRAWN, "length_mean": 75.0}, "curve": [], "attributed_reads": 50}
+
+
+def curve(mirror: Path, folder: Path) -> dict[str, object]:
+    return {**genus(mirror, folder), "models": ["cnn"], "curve": [0.01, 0.03, 0.1, 0.3], "attributed_reads": 0}
 
 
 def species(mirror: Path, folder: Path) -> dict[str, object]:
     table = genomes(mirror)
-    write_sheet(folder, [(row.path, "genome", row.genus, row.species, "") for row in table.itertuples()])
     left_out = [str(group["species"].iloc[-1]) for _, group in table.groupby("genus") if len(set(group["species"])) > 1]
-    return {"drawn": {"reads_per_class": DRAWN, "length_mean": 75}, "split": {"test_sources": left_out}, "curve": []}
+    return {**genus(mirror, folder), "models": ["cnn"], "split": {"test_sources": left_out}, "attributed_reads": 0}
 
 
 def origin(mirror: Path, folder: Path) -> dict[str, object]:
@@ -74,10 +78,11 @@ def ancient(mirror: Path, folder: Path) -> dict[str, object]:
         rows += [(row.path, "genome", "modern", row.species, "")]
         rows += [(row.path, "genome", "ancient", row.species, "yes")]
     write_sheet(folder, rows)
-    return {"drawn": {"reads_per_class": 60000, "length_mean": 60, "length_sd": 15}, "curve": []}
+    drawn = {"reads_per_class": 60000, "length_mean": 60.0, "length_sd": 15.0}
+    return {"drawn": drawn, "models": ["cnn"], "curve": [], "attributed_reads": 300}
 
 
-STUDIES = {"genus": genus, "species": species, "origin": origin, "ancient": ancient}
+STUDIES = {"genus": genus, "curve": curve, "species": species, "origin": origin, "ancient": ancient}
 
 
 def write_sheet(folder: Path, rows: list[tuple[str, ...]]) -> None:
@@ -114,7 +119,12 @@ def show(name: str, results: Path) -> None:
             f"| {row['ece']:.3f}, {row['ece_scaled']:.3f} | {row['share_classified']:.3f}, {row['precision_classified']:.3f} "
             f"| {row['train_seconds']:.0f} |"
         )
-    print(f"\n{json.loads((results / 'verdict.json').read_text()).get('text', '')}\n")
+    print(f"\n{json.loads((results / 'verdict.json').read_text())['sentence']}\n")
+    for path in sorted(results.glob("curve/*.tsv")):
+        for row in pd.read_csv(path, sep="\t").to_dict("records"):
+            print(f"- {row['model']}, {row['n_train']:,} training reads: accuracy {row['accuracy']:.4f}")
+    by_source = {name: json.loads((results / f"scores/{name}/summary.json").read_text()) for name in scores["model"]}
+    print(f"\nAccuracy by source: {json.dumps({k: v.get('accuracy_by_source') for k, v in by_source.items()})}\n")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ KILLS = {
     "cells": [("scrna/embed/scvi.log", 20, "scrna/embeddings/scvi.parquet")],
     "demo": [
         ("metagenome_reads/gut09.log", 0, "metagenome/samples/gut09/reads.tsv"),
-        ("metagenome_profile/gut07.log", 1, "metagenome/samples/gut07/profile.parquet"),
+        ("metagenome_profile/gut20.log", 0.5, "metagenome/samples/gut20/profile.parquet"),
         ("metagenome/embed/vae.log", 6, "metagenome/embeddings/vae.parquet"),
     ],
 }
@@ -64,10 +64,10 @@ def kill(name: str, folder: Path, log: str, delay: float, unfinished: str) -> fl
             raise SystemExit(f"the run ended before {log} was there")
         time.sleep(0.2)
     time.sleep(delay)
-    if (folder / "results" / unfinished).exists():
-        raise SystemExit(f"{unfinished} was faster than the kill")
     os.killpg(head.pid, signal.SIGKILL)
     head.wait()
+    if (folder / "results" / unfinished).exists():
+        raise SystemExit(f"{unfinished} was faster than the kill")
     return time.monotonic() - started
 
 

@@ -235,7 +235,7 @@ def damage(row, length, rng):
     row[length - 4 : length][row[length - 4 : length] == 2] = 0
 
 
-def train(name, data, steps, batch=128, rate=4e-3):
+def train(name, data, steps, batch=128, rate=1e-2):
     torch.manual_seed(0)
     module = registry.model(name)
     net = BothStrands(module.build(module.Params(n_filters=128, n_features=32, n_hidden=64), 2)).train()
@@ -260,7 +260,7 @@ def accuracy(net, data):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_planted_motif_is_learned(name):
-    net = train(name, planted(4096, motif, seed=1), steps=64)
+    net = train(name, planted(8192, motif, seed=1), steps=64)
     assert accuracy(net, planted(1000, motif, seed=2)) > 0.95
 
 

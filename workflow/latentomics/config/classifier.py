@@ -67,10 +67,10 @@ class Training(Section):
 
     batch_size: int = Field(512, ge=8, le=65536, description="Reads per step.")
     learning_rate: float = Field(
-        0.002, gt=0, le=1, description="Highest learning rate of AdamW: warmed up, then annealed to zero."
+        0.01, gt=0, le=1, description="Highest learning rate of AdamW: warmed up, then annealed to zero."
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
-    max_epochs: int = Field(15, ge=1, le=1000, description="Most passes over the training reads.")
+    max_epochs: int = Field(12, ge=1, le=1000, description="Most passes over the training reads.")
     patience: int = Field(3, ge=1, le=100, description="Epochs without a lower validation loss before training stops.")
 
 

@@ -1,8 +1,8 @@
 """What the networks of single reads share: features of k-mers, reading frames, ends, and how they become logits.
 
-Each network looks at a read twice. The wide path sums features of k-mers per reading frame, which holds what a logistic
-regression of k-mer counts can know and the codon usage besides. The deep path, in which the networks differ, sees the
-k-mers in their order. Both end in one head (wide and deep learning: Cheng et al. 2016, DLRS).
+The wide path sums features of k-mers per reading frame, which holds what a logistic regression of k-mer counts can know
+and the codon usage besides. The LSTM and the transformer have a deep path too, which sees the k-mers in their order.
+Both end in one head (wide and deep learning: Cheng et al. 2016, DLRS).
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ class KmerFeatures(nn.Module):
             chosen = every[torch.randint(len(every), (n_filters,))]
             self.filters.weight.copy_(chosen + 0.1 * torch.randn_like(chosen))
             self.filters.bias.fill_(2.0 - k)
-            nn.init.normal_(self.project.weight, std=0.1)
+            nn.init.normal_(self.project.weight, std=0.3)
             # Zero on average over all k-mers, so that sums over a read show how it differs from any other.
             self.project.bias.zero_()
             self.project.bias.copy_(-self._convolved(every).mean(dim=0)[0])
 
     def forward(self, onehot: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Features, (n, width - k + 1, n_features), zero beyond the end; and which k-mers lie within the read."""
-        onehot = onehot * mask[:, None]
         within = mask[:, self.k - 1 :]
         features = self._looked_up(onehot) if self._is_plain(onehot) else self._convolved(onehot)
         return features * within[..., None], within
@@ -104,9 +103,11 @@ class ReadHead(nn.Module):
             nn.ReLU(),
             nn.Linear(n_hidden // 4, n_classes + 1),
         )
-        # The wide path learns within an epoch and the deep one slowly: training starts without the latter's noise.
+        # The wide path learns within an epoch and the deep one slowly: training starts as if there were only the former.
         with torch.no_grad():
-            self.layers[1].weight[:, FRAMES * n_features :] = 0
+            first = self.layers[1].weight
+            first *= (first.shape[1] / (FRAMES * n_features)) ** 0.5
+            first[:, FRAMES * n_features :] = 0
 
     def forward(self, frames: Tensor, context: Tensor) -> Tensor:
         """Logits, (n, classes), from ``frames`` (n, 3, n_features) and ``context`` (n, n_context)."""
@@ -117,7 +118,7 @@ class ReadHead(nn.Module):
 
 
 class ReadNetwork(nn.Module):
-    """The classifier of one strand around a deep path.
+    """The classifier of one strand around a deep path, or without one.
 
     Parameters
     ----------
@@ -125,9 +126,9 @@ class ReadNetwork(nn.Module):
         Makes the features of k-mers.
     body
         The deep path: maps tokens (n, steps, n_tokens) and their mask (n, steps) to the same number of steps,
-        (n, steps, n_out). A token is ``n_tokens`` features of the three k-mers that begin in a codon.
-    n_tokens, n_out
-        Widths of ``body``.
+        (n, steps, n_out). A token is made of the three k-mers that begin in a codon. ``None``: there is none.
+    n_out
+        Width of what ``body`` gives.
     n_classes, n_hidden, dropout_rate
         Of the head.
     """
@@ -135,8 +136,7 @@ class ReadNetwork(nn.Module):
     def __init__(
         self,
         kmers: KmerFeatures,
-        body: nn.Module,
-        n_tokens: int,
+        body: nn.Module | None,
         n_out: int,
         n_classes: int,
         n_hidden: int,
@@ -145,23 +145,28 @@ class ReadNetwork(nn.Module):
         super().__init__()
         n_features = kmers.project.out_features
         self.kmers = kmers
-        self.tokens = nn.Linear(FRAMES * n_features, n_tokens)
         self.body = body
+        if body is not None:
+            self.tokens = nn.Linear(FRAMES * n_features, n_features)
         self.head = ReadHead(n_features, 2 * n_out + 8 * END, n_classes, n_hidden, dropout_rate)
 
     def forward(self, onehot: Tensor, mask: Tensor) -> Tensor:
         """Logits, (n, classes); see :mod:`latentomics.reads.models.registry`."""
         features, within = self.kmers(onehot, mask)
         codons = functional.pad(features, (0, 0, 0, -features.shape[1] % FRAMES)).unflatten(1, (-1, FRAMES))
-        within_tokens = within[:, ::FRAMES]
-        tokens = functional.relu(self.tokens(codons.flatten(2))) * within_tokens[..., None]
-        deep = self.body(tokens, within_tokens) * within_tokens[..., None]
         # The square root keeps the spread of a sum over random k-mers the same for every length of read.
-        count = within.sum(dim=1).clamp(min=1)[:, None]
-        frames = codons.sum(dim=1) / count[..., None].sqrt()
+        frames = codons.sum(dim=1) / within.sum(dim=1).clamp(min=1).sqrt()[:, None, None]
+        context = [read_ends(onehot, mask)]
+        if self.body is not None:
+            context += self._deep(codons.flatten(2), within[:, ::FRAMES])
+        return self.head(frames, torch.cat(context, dim=1))
+
+    def _deep(self, codons: Tensor, within: Tensor) -> list[Tensor]:
+        """Mean and maximum over a read of what the deep path makes of it, each (n, n_out)."""
+        inside = within[..., None]
+        deep = self.body(functional.relu(self.tokens(codons)) * inside, within) * inside
         # Beyond the end are zeros: the ReLU after the maximum makes them neutral there.
-        mean = deep.sum(dim=1) / within_tokens.sum(dim=1).clamp(min=1)[:, None]
-        return self.head(frames, torch.cat([mean, deep.amax(dim=1).relu(), read_ends(onehot, mask)], dim=1))
+        return [deep.sum(dim=1) / within.sum(dim=1).clamp(min=1)[:, None], deep.amax(dim=1).relu()]
 
 
 def read_ends(onehot: Tensor, mask: Tensor) -> Tensor:

@@ -48,7 +48,6 @@ def build(params: Params, n_classes: int) -> Any:
     return ReadNetwork(
         KmerFeatures(params.k, params.n_filters, params.n_features),
         Bidirectional(),
-        n_tokens=params.n_features,
         n_out=2 * params.n_units,
         n_classes=n_classes,
         n_hidden=params.n_hidden,

@@ -61,7 +61,6 @@ def build(params: Params, n_classes: int) -> Any:
     return ReadNetwork(
         KmerFeatures(params.k, params.n_filters, params.n_features),
         Encoder(),
-        n_tokens=params.n_features,
         n_out=params.n_features,
         n_classes=n_classes,
         n_hidden=params.n_hidden,

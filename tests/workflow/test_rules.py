@@ -112,6 +112,12 @@ def test_rules_that_train_a_network_ask_for_a_gpu(finished: Study) -> None:
     assert re.search(r"^\s+gpu=1,$", rule, flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize("rule", ["reads_train", "reads_curve_gpu"])
+def test_rules_that_train_read_classifiers_ask_for_a_gpu(rule: str) -> None:
+    text = re.split(rf"^(?:use )?rule (?:{rule}:|\w+ as {rule} with:)", RULES, flags=re.MULTILINE)[1]
+    assert re.search(r"^\s+gpu=1,$", re.split(r"^(?:use )?rule ", text, flags=re.MULTILINE)[0], flags=re.MULTILINE)
+
+
 def test_five_thousand_samples_make_a_dag(new_study: Callable[..., Study]) -> None:
     study = new_study("many")
     sheet = study.folder / "config/samples.tsv"

@@ -154,6 +154,18 @@ raw counts. Genes are known by Ensembl id where the file has them, else by symbo
 Metagenomes: `fastq` (plain or gz, single-end or paired, several rows per sample), `biom`, `taxon_table` (read counts, csv or
 tsv, with a lineage column where known), `metaphlan` (merged relative abundances), `kraken_report` and `bracken` (one sample
 each). A table with many samples is one row, its samples described by `metadata` and `obs:NAME`.
+
+## The training sheet of read classifiers: `classifier.training`
+
+Tab-separated, one row per file; relative paths are relative to the sheet.
+
+| column | needed | meaning |
+| --- | --- | --- |
+| `path` | yes | a labelled table, reads of one class, or a genome of one class |
+| `kind` | no | `table` (tsv, csv, Parquet; a sequence and a class per row), `reads` (FASTA or FASTQ); recognised by name where empty. `genome` (FASTA, reads are drawn from it) must be said. |
+| `label` | reads, genome | the class; a table names the class of each read itself |
+| `source` | no | where the reads are from (a genome, a sample). A source is wholly in one split; of genomes, each region is. Without sources, reads are split by sequence. |
+| `ancient` | no | `yes`: reads drawn from the genome carry post-mortem damage (`classifier.drawn.damage`) |
 """  # noqa: E501
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +112,15 @@ def test_opens_in_silence_and_fetches_nothing(visit: Callable[..., Visit], repor
     # Every figure was drawn, every panel too.
     assert seen.page.locator(".plot[data-figure]").count() == seen.page.locator(".plot .main-svg:first-child").count()
     assert seen.page.locator(".panel canvas").count() == 6
+
+
+def test_no_button_sends_a_figure_away(visit: Callable[..., Visit], report: Path) -> None:
+    seen = visit().open(report)
+    seen.page.locator(".plot[data-figure]").first.hover()
+    buttons = seen.page.locator(".plot .modebar-btn")
+    titles = {buttons.nth(i).get_attribute("data-title") or "" for i in range(buttons.count())}
+    assert "Zoom in" in titles, titles
+    assert not [title for title in titles if re.search("cloud|upload|share|studio", title, re.IGNORECASE)], titles
 
 
 def test_colour_switch_changes_the_picture(visit: Callable[..., Visit], report: Path) -> None:

@@ -28,6 +28,7 @@
     Object.assign(layout, {
       autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: theme.font, size: 12.5, color: theme.ink },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.muted, activecolor: theme.ink },
       hoverlabel: { bgcolor: theme.surface, bordercolor: theme.faint, align: "left", font: { family: theme.font, size: 12.5, color: theme.ink } },
     });
     for (const key of Object.keys(layout)) {
@@ -39,8 +40,10 @@
     return { data, layout };
   }
 
+  /* Plotly's button that sends a figure to its makers' cloud is taken away, and the address with it. */
   const CONFIG = {
-    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], showTips: false,
+    responsive: true, displaylogo: false, displayModeBar: "hover", showTips: false, plotlyServerURL: "", showSendToCloud: false,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"],
   };
 
   function show(kind, value) {

@@ -23,6 +23,14 @@ _MAX_NAMES = 6
 #: Look and first word of the verdict: whether the best network beats the k-mers, None where that cannot be told.
 _VERDICTS = {True: ("good", "Yes."), False: ("warning", "No."), None: ("note", "Undecided.")}
 
+#: What to do about near-duplicates, by whether reads were split one by one.
+_LEAK_HINTS = {
+    True: "name the sources of the reads (`source` in the sheet of the training data, or `classifier.source_column`), so "
+    "that whole genomes or samples are held out.",
+    False: "some sources or regions resemble each other (relatives, repeats); `classifier.split.test_sources` shows how well "
+    "a genome is recognised that was not trained on.",
+}
+
 
 def build(data: ClassifierData) -> Section | None:
     """Verdict, warnings and one tile per key figure."""
@@ -94,8 +102,7 @@ def _of_data(data: ClassifierData) -> list[tuple[str, str, str]]:
                 "near-duplicates",
                 f"{percent(share)} of the test reads share a stretch of {leak.get('k', 31)} bases with a training read: "
                 "the scores hold for reads that overlap what was trained on, and promise too much for others.",
-                "name the sources of the reads (`source` in the sheet of the training data, or "
-                "`classifier.source_column`), so that whole genomes or samples are held out.",
+                _LEAK_HINTS["sequence" in str(data.facts.get("unit", ""))],
             )
         )
     if identical := leak.get("identical"):

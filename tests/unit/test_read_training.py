@@ -23,12 +23,13 @@ from hypothesis import strategies as st
 from latentomics.config.classifier import Training
 from latentomics.config.fingerprint import PACKAGE
 from latentomics.embed.data import TrainingError
-from latentomics.reads import curve, train
+from latentomics.reads import curve, loop, train
 from latentomics.reads.loader import n_batches
+from latentomics.reads.loop import learning_rate
 from latentomics.reads.models import registry
 from latentomics.reads.saved import load_model
 from latentomics.reads.store import TEST, TRAIN, VALIDATION, ReadStore, ReadStoreWriter
-from latentomics.reads.train import learning_rate, train_model
+from latentomics.reads.train import train_model
 
 #: All that a resumed training could get wrong: random strands, dropout, and statistics that are no weights.
 NETWORK = """
@@ -189,14 +190,14 @@ class PowerCut(BaseException):
 
 
 def cut_at_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    whole = train._step_seed
+    whole = loop._step_seed
 
     def seed_of(seed: int, now: int) -> int:
         if now == step:
             raise PowerCut
         return whole(seed, now)
 
-    monkeypatch.setattr(train, "_step_seed", seed_of)
+    monkeypatch.setattr(loop, "_step_seed", seed_of)
 
 
 def cut_when_saved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +228,7 @@ def test_killed_and_resumed_is_as_if_run_through(
 ) -> None:
     expected = outcome(undisturbed())
     with monkeypatch.context() as patched:
-        patched.setattr(train, "CHECKPOINT_SECONDS", seconds)
+        patched.setattr(loop, "CHECKPOINT_SECONDS", seconds)
         cut_at_step(patched, step)
         with pytest.raises(PowerCut):
             fitted(store, tmp_path / "model", precision=0.9)
@@ -243,7 +244,7 @@ def test_killed_twice(
 ) -> None:
     for step in (STEPS + 4, 4 * STEPS + 2):
         with monkeypatch.context() as patched:
-            patched.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+            patched.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
             cut_at_step(patched, step)
             with pytest.raises(PowerCut):
                 fitted(store, tmp_path / "model", precision=0.9)
@@ -265,7 +266,7 @@ def test_killed_in_a_validation(
         return whole(logits, labels, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+        patched.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         patched.setattr(torch.nn.functional, "cross_entropy", loss)
         with pytest.raises(PowerCut):
             fitted(store, tmp_path / "model", precision=0.9)
@@ -288,18 +289,18 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from latentomics.config.classifier import Training
-from latentomics.reads import train
+from latentomics.reads import loop, train
 from latentomics.reads.models import registry
 from latentomics.reads.store import ReadStore
 
 registry.MODELS["motif"] = "motif_network"
-whole = train._step_seed
+whole = loop._step_seed
 def seed_of(seed, step):
     if step == 23:
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(seed, step)
-train._step_seed = seed_of
-train.CHECKPOINT_SECONDS = 0
+loop._step_seed = seed_of
+loop.CHECKPOINT_SECONDS = 0
 store, folder, checkpoints, fit = sys.argv[1:]
 train.train_model("motif", ReadStore(store), registry.model("motif").Params(), Training.model_validate_json(fit), 3, 1,
     Path(folder), Path(checkpoints), precision=0.9)
@@ -309,8 +310,8 @@ train.train_model("motif", ReadStore(store), registry.model("motif").Params(), T
 def resumed(store: ReadStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Train to the end; the steps that this took."""
     steps: list[int] = []
-    whole = train._step_seed
-    monkeypatch.setattr(train, "_step_seed", lambda seed, now: steps.append(now) or whole(seed, now))
+    whole = loop._step_seed
+    monkeypatch.setattr(loop, "_step_seed", lambda seed, now: steps.append(now) or whole(seed, now))
     torch.manual_seed(99)  # another process has another state
     fitted(store, folder, precision=0.9)
     return steps
@@ -332,7 +333,7 @@ def test_told_to_end(
     store: ReadStore, undisturbed: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM is what a scheduler sends before it kills: the step is finished and kept, even between two checkpoints."""
-    whole = train._step_seed
+    whole = loop._step_seed
 
     def seed_of(seed: int, now: int) -> int:
         if now == 23:
@@ -342,7 +343,7 @@ def test_told_to_end(
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(train, "_step_seed", seed_of)
+            patched.setattr(loop, "_step_seed", seed_of)
             with pytest.raises(
                 TrainingError, match=r"told to end \(SIGTERM\) in epoch 3.\n *Hint: run the workflow again"
             ):
@@ -361,7 +362,7 @@ def test_early_stopping_and_the_weights_of_the_best_epoch(tmp_path: Path, monkey
         cut_when_saved(patched)
         with pytest.raises(PowerCut):
             fitted(noise, tmp_path / "model", fit)
-    monkeypatch.setattr(train, "_step_seed", None)  # patience is at an end: no further step
+    monkeypatch.setattr(loop, "_step_seed", None)  # patience is at an end: no further step
     training = fitted(noise, tmp_path / "model", fit)["training"]
     assert training["epochs"] == training["best_epoch"] + 3 < 40
     assert training["stopped"].startswith("early")
@@ -468,7 +469,7 @@ class Malicious:
 @pytest.mark.parametrize("when", ["first", "later"])
 def test_a_loss_that_is_no_number(store: ReadStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     if when == "later":  # noticed within a long epoch, not at its end
-        monkeypatch.setattr(train, "_LOOK", 3)
+        monkeypatch.setattr(loop, "_LOOK", 3)
         cut_at_step(monkeypatch, 5)
     with pytest.raises(TrainingError, match=r"motif: .*not a finite number in epoch 1(.|\n)*Hint: .*learning_rate"):
         fitted(store, tmp_path / "model", params={"scale": 1e38})

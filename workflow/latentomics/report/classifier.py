@@ -6,7 +6,6 @@ that would have shown it says so or is left out.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from latentomics.reads.store import SPLITS, ReadStore
 from latentomics.report.data import natural_order
 from latentomics.report.figures import FAINT, MUTED
 from latentomics.report.palette import color
+from latentomics.report.reading import read_json, read_tsv
 
 #: The baselines, in the order of the page: what takes no learning, and what a network must beat.
 MAJORITY, KMER = "majority", "kmer"
@@ -166,16 +166,7 @@ class ClassifierData:
     # Reading
 
     def _json(self, name: str) -> dict[str, Any]:
-        path = self.root / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_json(self.root / name)
 
     def _tsv(self, name: str) -> pd.DataFrame:
-        path = self.root / name
-        if not path.exists() or path.stat().st_size == 0:
-            return pd.DataFrame()
-        # As text first, only "" missing: a class called "NA" keeps its name.
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        for column in frame.columns:
-            if column not in _TEXT:
-                frame[column] = pd.to_numeric(frame[column], errors="coerce")
-        return frame
+        return read_tsv(self.root / name, _TEXT)

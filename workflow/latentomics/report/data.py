@@ -6,7 +6,6 @@ that would have shown it says so or is left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import pandas as pd
 from latentomics.assays import registry
 from latentomics.assays.normaliser import Normaliser, normalised_columns
 from latentomics.io.store import CountsStore
+from latentomics.report.reading import read_json, read_tsv
 from latentomics.report.sampling import stratified_sample
 
 #: Columns that hold text even where they look like numbers (a cluster "0", a sample "007").
@@ -275,27 +275,14 @@ class ReportData:
     # Reading
 
     def _json(self, name: str) -> dict[str, Any]:
-        path = self.root / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_json(self.root / name)
 
     def _parquet(self, name: str) -> pd.DataFrame:
         path = self.root / name
         return pd.read_parquet(path) if path.exists() else pd.DataFrame()
 
     def _tsv(self, name: str) -> pd.DataFrame:
-        path = self.root / name
-        if not path.exists() or path.stat().st_size == 0:
-            return pd.DataFrame()
-        # As text first, only "" missing: a sample called "NA" or "007" keeps its name.
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        for column in frame.columns:
-            if column in _TEXT:
-                continue
-            number = pd.to_numeric(frame[column], errors="coerce")
-            # A column where every value that is there is a number is one.
-            if (number.notna() | frame[column].str.lower().isin(["", "nan", "na"])).all():
-                frame[column] = number
-        return frame
+        return read_tsv(self.root / name, _TEXT)
 
 
 class SampleData(ReportData):

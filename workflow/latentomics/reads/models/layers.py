@@ -55,7 +55,7 @@ class KmerFeatures(nn.Module):
     def forward(self, onehot: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Features, (n, width - k + 1, n_features), zero beyond the end; and which k-mers lie within the read."""
         within = mask[:, self.k - 1 :]
-        features = self._looked_up(onehot) if self._is_plain(onehot) else self._convolved(onehot)
+        features = self._looked_up(onehot, within) if self._is_plain(onehot) else self._convolved(onehot)
         return features * within[..., None], within
 
     def _convolved(self, onehot: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class KmerFeatures(nn.Module):
         bases = onehot.sum(dim=1)
         return bool((bases <= 1).all()) and torch.equal(onehot, onehot.bool().to(onehot.dtype))
 
-    def _looked_up(self, onehot: Tensor) -> Tensor:
+    def _looked_up(self, onehot: Tensor, within: Tensor) -> Tensor:
         n, _, width = onehot.shape
         base = onehot.argmax(dim=1)
         word = torch.zeros(n, width - self.k + 1, dtype=torch.int64)
@@ -77,9 +77,10 @@ class KmerFeatures(nn.Module):
         # The same as a convolution, but one matrix product.
         answers = functional.linear(self.every.flatten(1), self.filters.weight.flatten(1), self.filters.bias)
         features = functional.embedding(word, self.project(functional.relu(answers)))
-        # An unknown base is none of the four: the few k-mers that hold one are no row of the table.
+        # An unknown base is none of the four: the few k-mers that hold one are no row of the table. (What lies beyond the
+        # end, half the positions where lengths differ, is masked anyway.)
         known = onehot.sum(dim=1).unfold(1, self.k, 1).amin(dim=2) > 0
-        row, column = (~known).nonzero(as_tuple=True)
+        row, column = (within & ~known).nonzero(as_tuple=True)
         windows = onehot.unfold(2, self.k, 1)[row, :, column]
         return features.index_put((row, column), self._convolved(windows)[:, 0])
 

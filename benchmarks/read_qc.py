@@ -92,7 +92,7 @@ def simulate(n_pairs: int, files: list[Path], genomes: list) -> None:
 def run_clean(name: str, work: Path, n: int) -> None:
     """One run, in a process of its own (so that its peak memory is its own)."""
     from latentomics.config.reads import Reads, host_names
-    from latentomics.config.sheet import InputRow
+    from latentomics.config.row import InputRow
     from latentomics.metagenome.read_qc import clean
 
     params = Reads(**SETTINGS[name])

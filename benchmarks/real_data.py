@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score, average_precision_score
 
-from latentomics.scrna.sample import is_true_doublet
+from latentomics.scrna.doublets.decide import said_doublets
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,7 +75,7 @@ def pbmc3k(results: Path) -> list[str]:
 
 def sc_mixology(results: Path) -> list[str]:
     cells = pd.read_parquet(results / "cells.parquet")
-    doublet = is_true_doublet(cells["label_doublet"]).fillna(False).astype(bool)
+    doublet = said_doublets(cells["label_doublet"]).fillna(False).astype(bool)
     singlets = cells[~doublet]
     lines = [f"True singlets kept: {singlets['keep'].mean():.1%} of {len(singlets)}.", ""]
     lines += ["| embedding | clusters | adjusted Rand index, singlets kept |", "| --- | --- | --- |"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from make_metagenome_results import make_metagenome_results
+from make_raw_inputs import SOUP
 from make_results import HOSTILE, MARKUP, make_results
 
 from latentomics.report.page import write_report
@@ -262,6 +263,44 @@ def test_prints_on_white_paper(visit: Callable[..., Visit], report: Path) -> Non
     assert seen.picture() != dark
     seen.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert seen.picture() == dark
+
+
+def test_droplets_are_drawn_on_logarithmic_axes(visit: Callable[..., Visit], report: Path) -> None:
+    seen = visit(color_scheme="dark").open(report)
+    plots = seen.page.locator("#droplets .plot[data-figure]")
+    assert plots.count() == 2
+    for i in range(2):
+        shown = plots.nth(i).evaluate(
+            """(plot) => {
+              const points = [...plot.querySelectorAll(".scatterlayer .point")];
+              const fills = new Set(points.map((p) => p.style.fill)), l = plot._fullLayout;
+              const lines = l.shapes.map((s) => l.yaxis.d2p(s.y0)), words = l.annotations.map((a) => l.yaxis.l2p(a.y));
+              const types = [l.xaxis.type, l.yaxis.type];
+              return { n: points.length, colours: fills.size, types, lines, words, height: l.yaxis._length };
+            }"""
+        )
+        assert shown["n"] > 100
+        assert shown["colours"] >= 3, "none called, some, all"
+        assert shown["types"] == ["log", "log"]
+        # The lines lie in the plot from knee to empty, and each has its words at its height.
+        assert 0 < shown["lines"][0] < shown["lines"][1] < shown["lines"][2] < shown["height"]
+        assert shown["words"] == pytest.approx(shown["lines"])
+    rows = seen.page.locator("#droplets [data-table=droplets] tbody tr")
+    assert [rows.nth(i).locator("td").nth(1).inner_text() for i in range(3)] == ["raw", "raw", "already filtered"]
+    assert SOUP in seen.page.locator("#ambient [data-table=ambient]").inner_text()
+    assert seen.complaints == []
+
+
+def test_corrected_counts_and_two_doublet_callers(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    make_results(tmp_path / "scrna", n_cells=600, n_genes=60, corrected=True)
+    out = tmp_path / "report.html"
+    write_report({"scrna": tmp_path / "scrna"}, out, "t", max_points=600, max_genes=10, n_top_markers=3, seed=0)
+    seen = visit().open(out)
+    axes = seen.page.locator("#quality [data-figure=distributions] .infolayer").text_content()
+    assert "SOLO score" in axes
+    assert seen.page.locator("#ambient [data-figure=shares] .scatterlayer .trace").count() == 9
+    seen.page.select_option("#embeddings [data-role=column]", label="ambient share")
+    assert seen.complaints == []
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_matrix
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.io import checks
 from latentomics.io.checks import check_counts, check_id_types, inspect_row, kind_of_fractions
 

@@ -201,8 +201,8 @@ def test_a_switch_is_no_number(check, text, key):
 
 def test_switches_and_choices_keep_their_meaning(check):
     assert check("doublets: {drop: off}")[0].doublets.drop is False
-    (problem,) = check("doublets: {method: no}")[1]
-    assert "Allowed: scrublet, none." in problem.hint
+    (problem,) = check("doublets: {call: no}")[1]
+    assert "Allowed: auto, vote, none, scrublet, solo." in problem.hint
 
 
 @pytest.mark.parametrize("text", ["on: 1", "1: 1", "null: 1", "3.5: 1", "2024-01-05: 1", "qc: {}\n? yes\n: 1"])

@@ -1,25 +1,24 @@
-"""Doublets: true ones score high; where the caller cannot tell, nobody is called and a note says so."""
+"""Scrublet: true doublets score high; where it cannot tell, nobody is called and a note says so."""
 
 from __future__ import annotations
 
 from functools import cache
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 from count_cases import MIRROR, needs_mirror, random_counts
 from scipy.sparse import csr_matrix, vstack
 from sklearn.metrics import roc_auc_score
 
 from latentomics.config.doublets import Doublets
-from latentomics.scrna.doublets import call_doublets
+from latentomics.scrna.doublets.registry import DoubletCalls
+from latentomics.scrna.doublets.scrublet import call_doublets
 from latentomics.simulate.cells import CellParams, simulate
 
 
 @cache
-def easy() -> tuple[AnnData, np.ndarray]:
+def easy() -> tuple[csr_matrix, np.ndarray]:
     """Three types far apart, and the sums of cells of two of them."""
     rng = np.random.default_rng(0)
     profiles = rng.gamma(0.5, 2, (3, 300))
@@ -28,19 +27,23 @@ def easy() -> tuple[AnnData, np.ndarray]:
     singlets, partners = counts[:300], counts[300:]
     far = [int(rng.choice(np.flatnonzero(kind[:300] != k))) for k in kind[300:]]
     truth = np.repeat([False, True], [300, 30])
-    return AnnData(csr_matrix(np.vstack([singlets, singlets[far] + partners]).astype(np.int32))), truth
+    return csr_matrix(np.vstack([singlets, singlets[far] + partners]).astype(np.int32)), truth
 
 
-def homogeneous(seed: int) -> AnnData:
+def homogeneous(seed: int) -> csr_matrix:
     params = CellParams(
         seed=seed, batches=("a",), conditions=("x",), cells_per_sample=190, n_genes=800, n_types=1, rare_share=1.0
     )
-    return AnnData(simulate(params).counts)
+    return simulate(params).counts
+
+
+def scrublet(counts: csr_matrix, seed: int = 0, **params: object) -> DoubletCalls:
+    return call_doublets(csr_matrix(counts), Doublets(**params), seed, threads=1)
 
 
 def test_true_doublets_score_high():
-    adata, truth = easy()
-    calls = call_doublets(adata, Doublets(), 0)
+    counts, truth = easy()
+    calls = scrublet(counts)
     assert np.isfinite(calls.scores).all()
     assert roc_auc_score(truth, calls.scores) > 0.95
     assert truth[calls.called].mean() > 0.8
@@ -53,7 +56,7 @@ def test_simulated_sample():
     """The demo's cells, harder: types overlap, and doublets of one type cannot be seen."""
     params = CellParams(seed=1, batches=("a",), conditions=("x",), cells_per_sample=500, low_rate=0, mito_rate=0)
     found = simulate(params)
-    calls = call_doublets(AnnData(found.counts), Doublets(), 0)
+    calls = scrublet(found.counts)
     assert roc_auc_score(found.obs["label_doublet"] == "doublet", calls.scores) > 0.75
 
 
@@ -61,7 +64,7 @@ def test_a_threshold_that_does_not_separate_calls_nobody():
     """Cells of one type: Scrublet's valley is noise, and would cost up to 40 % of the cells."""
     refused = 0
     for seed in range(5):
-        calls = call_doublets(homogeneous(seed), Doublets(), 0)
+        calls = scrublet(homogeneous(seed))
         assert np.isfinite(calls.scores).all()
         assert calls.called.mean() < 0.1
         if calls.note:
@@ -73,14 +76,14 @@ def test_a_threshold_that_does_not_separate_calls_nobody():
 
 
 def test_a_threshold_set_by_a_person_is_obeyed():
-    adata = homogeneous(0)
-    calls = call_doublets(adata, Doublets(threshold=0.05), 0)
+    counts = homogeneous(0)
+    calls = scrublet(counts, threshold=0.05)
     assert calls.threshold == 0.05
     np.testing.assert_array_equal(calls.called, calls.scores > 0.05)
     assert calls.called.mean() > 0.3
     assert calls.note == ""
-    assert not call_doublets(adata, Doublets(threshold=1.0), 0).called.any()
-    zero = call_doublets(adata, Doublets(threshold=0.0), 0)
+    assert not scrublet(counts, threshold=1.0).called.any()
+    zero = scrublet(counts, threshold=0.0)
     assert zero.threshold == 0
     assert zero.called.all()
 
@@ -90,7 +93,7 @@ def test_no_valley_at_all(monkeypatch):
         raise RuntimeError("Unable to find two maxima in histogram")
 
     monkeypatch.setattr("skimage.filters.threshold_minimum", fail)
-    calls = call_doublets(easy()[0], Doublets(), 0)
+    calls = scrublet(easy()[0])
     assert not calls.called.any()
     assert calls.threshold is None
     assert np.isfinite(calls.scores).all()
@@ -98,35 +101,27 @@ def test_no_valley_at_all(monkeypatch):
 
 
 def test_deterministic_and_seeded():
-    adata, _ = easy()
-    one, two, other = (call_doublets(adata, Doublets(), seed) for seed in (0, 0, 1))
+    counts, _ = easy()
+    one, two, other = (scrublet(counts, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.scores, two.scores)
     assert one.threshold == two.threshold
     assert (one.scores != other.scores).any()
 
 
 def test_input_is_left_alone():
-    adata, _ = easy()
-    before = adata.X.copy()
-    call_doublets(adata, Doublets(), 0)
-    assert (before != adata.X).nnz == 0
-    assert adata.X.dtype == before.dtype
-    assert list(adata.obs.columns) == []
-
-
-def test_switched_off():
-    calls = call_doublets(easy()[0], Doublets(method="none"), 0)
-    assert np.isnan(calls.scores).all()
-    assert not calls.called.any()
-    assert (calls.threshold, calls.note) == (None, "")
+    counts, _ = easy()
+    before = counts.copy()
+    scrublet(counts)
+    assert (before != counts).nnz == 0
+    assert counts.dtype == before.dtype
 
 
 def test_few_cells_are_not_tested():
-    calls = call_doublets(AnnData(csr_matrix(random_counts(49, 100))), Doublets(), 0)
+    calls = scrublet(random_counts(49, 100))
     assert np.isnan(calls.scores).all()
     assert not calls.called.any()
     assert calls.note == "49 cells passed QC, fewer than doublets.min_cells (50): no doublet test"
-    enough = call_doublets(AnnData(csr_matrix(random_counts(50, 300))), Doublets(), 0)
+    enough = scrublet(random_counts(50, 300))
     assert np.isfinite(enough.scores).all()
 
 
@@ -134,7 +129,7 @@ def test_few_cells_are_not_tested():
 def test_few_genes_are_not_tested(n_genes, mean):
     """A panel or a failed library: too few variable genes for Scrublet's components, which is no reason to fail."""
     counts = np.random.default_rng(0).poisson(mean, (80, n_genes)).astype(np.int32)
-    calls = call_doublets(AnnData(csr_matrix(counts)), Doublets(), 0)
+    calls = scrublet(counts)
     assert np.isnan(calls.scores).all()
     assert not calls.called.any()
     assert calls.note.startswith("Scrublet cannot score these cells, no doublet test (")
@@ -143,10 +138,10 @@ def test_few_genes_are_not_tested(n_genes, mean):
 
 def test_a_cell_without_common_genes_is_not_called():
     """Scrublet leaves out cells with fewer than three of the genes it keeps: no score is no doublet."""
-    adata, _ = easy()
-    poor = np.zeros((2, adata.n_vars), dtype=np.int32)
+    counts, _ = easy()
+    poor = np.zeros((2, counts.shape[1]), dtype=np.int32)
     poor[:, :2] = 4
-    calls = call_doublets(AnnData(vstack([adata.X, csr_matrix(poor)], format="csr")), Doublets(), 0)
+    calls = scrublet(vstack([counts, csr_matrix(poor)]))
     assert np.isnan(calls.scores[-2:]).all()
     assert not calls.called[-2:].any()
     assert calls.called.any()
@@ -161,7 +156,7 @@ def test_real_doublets(name, share):
     cells = pd.read_csv(folder / f"{name}.metadata.csv.gz", index_col=0).loc[counts.index]
     truth = (cells["demuxlet_cls"] == "DBL").to_numpy()
     assert truth.mean() == pytest.approx(share, abs=0.01)
-    calls = call_doublets(ad.AnnData(csr_matrix(counts.to_numpy(np.int32))), Doublets(), 0)
+    calls = scrublet(counts.to_numpy(np.int32))
     assert calls.note == ""
     assert 0.01 < calls.called.mean() < 0.1
     assert truth[calls.called].mean() > 0.9

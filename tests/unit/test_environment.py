@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from latentomics.config.environment import drop_dead_lock, remember_run, share_package
+from latentomics.config.environment import drop_dead_lock, remember_run, share_cores, share_package
 
 
 @pytest.fixture
@@ -63,3 +63,12 @@ def test_package_of_the_checkout_comes_first_and_once(monkeypatch: pytest.Monkey
     share_package("/mine")
     share_package("/mine")
     assert os.environ["PYTHONPATH"] == os.pathsep.join(["/mine", "/other"])
+
+
+def test_waiting_threads_sleep_unless_the_site_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    share_cores()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    share_cores()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

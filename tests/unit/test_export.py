@@ -6,12 +6,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from count_cases import random_counts, write_store
+from count_cases import annotations, random_counts, write_store
+from scipy.sparse import csr_matrix
 
 from latentomics.assays.normaliser import size_log
 from latentomics.io import export
 from latentomics.io.export import join_results, write_h5ad
-from latentomics.io.store import CountsStore
+from latentomics.io.store import CountsStore, CountsWriter
 
 N, P = 25, 14
 
@@ -130,3 +131,37 @@ def test_same_bytes_twice(tmp_path, store):
     for name in ("a", "b"):
         write(tmp_path / name, store, tables(store, "pca", "scvi"))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_corrected_counts_have_a_layer_and_make_the_expression(tmp_path, values, monkeypatch):
+    corrected = np.random.default_rng(1).binomial(values, 0.6).astype(np.int32)
+    obs, var = annotations(N, P)
+    obs = obs.assign(
+        total_counts=values.sum(axis=1).astype(float), corrected_counts=corrected.sum(axis=1).astype(float)
+    )
+    writer = CountsWriter(tmp_path / "s", N, P, np.count_nonzero(values), n_corrected=np.count_nonzero(corrected))
+    writer.append(csr_matrix(values), csr_matrix(corrected))
+    writer.close(obs, var)
+    store = CountsStore(tmp_path / "s")
+    monkeypatch.setattr(CountsStore.blocks, "__defaults__", (9,))
+    normaliser = size_log(store.totals, 50.0)
+    write_h5ad(
+        tmp_path / "out.h5ad",
+        store,
+        normaliser,
+        *join_results(store, features(store), tables(store, "scvi"), "scvi", normaliser, 11),
+    )
+    adata = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert set(adata.layers) == {"counts", "corrected"}
+    assert {adata.layers[name].dtype for name in adata.layers} == {np.dtype(np.int32)}
+    np.testing.assert_array_equal(adata.layers["counts"].toarray(), values)
+    np.testing.assert_array_equal(adata.layers["corrected"].toarray(), corrected)
+    factor = 50.0 / np.maximum(corrected.sum(axis=1, keepdims=True), 1)
+    np.testing.assert_allclose(adata.X.toarray(), np.log1p(corrected * factor), rtol=1e-6)
+    assert adata.uns["latentomics"]["layer"] == "corrected"
+
+
+def test_without_corrected_counts_nothing_is_said_of_them(tmp_path, store):
+    adata = write(tmp_path / "out.h5ad", store, tables(store, "scvi"))
+    assert set(adata.layers) == {"counts"}
+    assert "layer" not in adata.uns["latentomics"]

@@ -14,7 +14,7 @@ from dnaio import SequenceRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.metagenome import fastq
 from latentomics.metagenome.fastq import Chunk, encode, open_writers, read_chunks, stored_chunks, write_chunk
 from latentomics.problems import InputError, Problem

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from latentomics.config.generate import _scalar, config_readme, config_yaml, environment_yml, generated_files
+from latentomics.config.inputs import FORMATS
 from latentomics.config.load import load_config, read_yaml
 from latentomics.config.model import Config
-from latentomics.config.sheet import ASSAYS, FORMATS, OPTIONAL, REQUIRED, SAMPLE_NAME
+from latentomics.config.row import ASSAYS, SAMPLE_NAME
+from latentomics.config.sheet import OPTIONAL, REQUIRED
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW = "run `python -m latentomics.config.generate` (or `make generate`)"

@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 from count_cases import GENE_SETS, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from merge_cases import frame, merge, put, write
 from sample_cases import cells as simulated
 from sample_cases import one_sample, sheet_row, write_format
-from scipy.sparse import csr_matrix
 
 from latentomics.config.doublets import Doublets
-from latentomics.config.qc import QC
-from latentomics.io.store import CountsStore, CountsWriter
+from latentomics.io.store import CountsWriter
 from latentomics.problems import InputError
 from latentomics.scrna import merge as module
-from latentomics.scrna.merge import LEDGER, SampleFiles, join_genes, merge_samples
+from latentomics.scrna.accounts import LEDGER
+from latentomics.scrna.merge import SampleFiles, join_genes
 from latentomics.scrna.qc import REASONS
-from latentomics.scrna.sample import process_sample, write_sample
+from latentomics.scrna.sample import Judging, process_sample
 
 CONTRACT = [
     *("sample", "batch", "condition", "format", "orientation", "id_type", "organism", "n_read", "n_kept"),
@@ -32,60 +31,6 @@ CONTRACT = [
     *("min_counts", "max_counts", "min_genes", "max_genes", "max_mito_percent"),
     *("doublet_threshold", "doublet_average_precision", "notes"),
 ]
-
-
-def put(
-    folder: Path, sample: str, counts, genes, symbols=None, drop=(), barcodes=None, called=(), **columns
-) -> SampleFiles:
-    """The three files of a sample, by hand: known counts, known verdicts."""
-    counts = np.asarray(counts, dtype=np.int32)
-    barcodes = list(barcodes or [f"c{i}" for i in range(len(counts))])
-    index = pd.Index([f"{sample}_{b}" for b in barcodes], name="cell")
-    kept = ~np.isin(np.arange(len(counts)), drop)
-    cells = pd.DataFrame(
-        {
-            "sample": sample,
-            "barcode": barcodes,
-            **columns,
-            "total_counts": counts.sum(axis=1).astype(float),
-            "doublet_score": 0.1,
-            "doublet": np.isin(np.arange(len(counts)), called),
-            "keep": kept,
-            "reason": np.where(kept, "", "low counts"),
-            "value": np.where(kept, np.nan, counts.sum(axis=1)),
-            "limit": np.where(kept, np.nan, 500.0),
-        },
-        index=index,
-    )
-    summary = {
-        "sample": sample,
-        "files": [f"/data/{sample}.h5ad"],
-        **dict.fromkeys(("format", "orientation", "id_type", "organism"), "x"),
-        "n_read": len(counts),
-        "n_kept": int(kept.sum()),
-        "dropped": {reason: int((~kept).sum()) if reason == "low counts" else 0 for reason in REASONS},
-        **dict.fromkeys(("median_counts", "median_genes", "median_mito_percent"), 1.0),
-        "limits": {f"{s}_{m}": None for m in ("counts", "genes", "mito_percent") for s in ("low", "high")},
-        "doublet_threshold": None,
-        "doublet_average_precision": None,
-        "notes": [],
-    }
-    ensembl = [g if g.startswith("ENS") else "" for g in genes]
-    var = pd.DataFrame({"ensembl": ensembl, "symbol": symbols or list(genes)}, index=pd.Index(genes, name="gene"))
-    files = SampleFiles(*(folder / sample / name for name in ("counts.h5ad", "cells.parquet", "summary.json")))
-    files.counts.parent.mkdir(parents=True, exist_ok=True)
-    adata = ad.AnnData(csr_matrix(counts), obs=pd.DataFrame(index=index), var=var)
-    write_sample(adata, cells, summary, {"counts": files.counts, "cells": files.cells, "summary": files.summary})
-    return files
-
-
-def merge(folder: Path, files, join="outer"):
-    merged = merge_samples(files, folder / "counts.zarr", join, "samples.tsv")
-    return merged, CountsStore(folder / "counts.zarr")
-
-
-def frame(store: CountsStore) -> pd.DataFrame:
-    return pd.DataFrame(store.select().toarray(), index=store.obs.index, columns=store.var.index)
 
 
 GENES = ["g0", "g1", "g2", "g3", "g4", "g5"]
@@ -146,7 +91,8 @@ def test_annotations(tmp_path):
     assert list(store.var.index) == ["tgt", "ENSG01", "ENSG02"], "in order of first appearance"
     assert list(store.var["ensembl"]) == ["", "ENSG01", "ENSG02"]
     assert list(store.var["symbol"]) == ["tgt", "ALPHA", "BETA"], "the first that is known"
-    assert list(store.obs.columns) == ["sample", "barcode", "batch", "label_type", "total_counts", "doublet_score"]
+    described = ["sample", "barcode", "batch", "label_type"]
+    assert list(store.obs.columns) == [*described, "total_counts", "n_genes", "mito_percent", "doublet_score"]
     assert list(store.obs["label_type"]) == ["x", "x", "x", "y", "z"]
     assert list(store.obs.index) == ["a_c0", "a_c1", "a_c2", "b_c0", "b_c1"]
     assert list(merged.cells.index) == list(store.obs.index)
@@ -286,10 +232,8 @@ def study(tmp_path_factory) -> tuple[Path, list[SampleFiles]]:
         path = write_format(folder / sample, "h5ad", *one_sample(sample))
         described = {"batch": batch, "condition": condition, "label_doublet": "obs:label_doublet"}
         row = sheet_row(path, "h5ad", sample, **described)
-        made = process_sample([row], QC(), Doublets(min_cells=30), "auto", GENE_SETS, 0)
-        here = SampleFiles(*(folder / sample / name for name in ("counts.h5ad", "cells.parquet", "summary.json")))
-        write_sample(*made, {"counts": here.counts, "cells": here.cells, "summary": here.summary})
-        files.append(here)
+        made = process_sample([row], Judging(GENE_SETS, doublets=Doublets(min_cells=30)))
+        files.append(write(folder / sample / "made", made))
     return folder, files
 
 

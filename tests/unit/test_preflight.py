@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latentomics.config.ingest import Ingest
+from latentomics.config.model import Config
 from latentomics.config.qc import QC
-from latentomics.config.sheet import InputRow, Sheet
+from latentomics.config.row import InputRow
+from latentomics.config.sheet import Sheet
 from latentomics.io import checks, preflight
 from latentomics.io.preflight import check_inputs
 from latentomics.problems import Problem
@@ -52,7 +55,8 @@ class Preflight:
         self.looked.clear()
         self.said.clear()
         sheet = Sheet(self.root / "samples.tsv", tuple(self.rows), ())
-        return check_inputs(sheet, qc or QC(), organism, self.gene_sets, self.memory, workers, self.said.append)
+        config = Config(qc=qc or QC(), ingest=Ingest(organism=organism))
+        return check_inputs(sheet, config, self.gene_sets, self.memory, workers, self.said.append)
 
 
 @pytest.fixture

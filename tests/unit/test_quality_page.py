@@ -14,7 +14,10 @@ from latentomics.report.page import write_quality
 
 #: What the rules before the page write, by assay.
 OF_SAMPLES = {
-    "scrna": ("counts.zarr", "samples.tsv", "cells.parquet", "warnings.tsv", "ledger.tsv"),
+    "scrna": (
+        *("counts.zarr", "samples", "samples.tsv", "cells.parquet", "droplets.parquet"),
+        *("quantification.tsv", "ambient.tsv", "warnings.tsv", "ledger.tsv"),
+    ),
     "metagenome": ("counts.zarr", "samples.tsv", "samples", "warnings.tsv", "ledger.tsv"),
 }
 
@@ -31,7 +34,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("assay", "sections"),
     [
-        ("scrna", ["overview", "quality", "ledger"]),
+        ("scrna", ["overview", "quantification", "droplets", "ambient", "quality", "ledger"]),
         ("metagenome", ["overview", "reads", "taxa", "ledger"]),
     ],
 )

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from latentomics.config.reads import Reads, host_names
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.metagenome import read_qc, trimming
 from latentomics.metagenome.complexity import Copies, is_complex, triplet_entropy
 from latentomics.metagenome.fastq import Chunk, encode

@@ -21,7 +21,7 @@ from scipy.io import mmwrite
 from scipy.sparse import csc_matrix, csr_matrix
 
 from latentomics.config.inputs import mtx_names
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.io import tables
 from latentomics.io.gene_ids import gene_table, guess_organism, table_orientation
 from latentomics.io.readers import as_counts, read_counts, read_sample, resolve_covariates

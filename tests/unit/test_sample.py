@@ -13,13 +13,17 @@ from count_cases import GENE_SETS
 from sample_cases import FORMATS, one_sample, sheet_row, write_format
 from sklearn.metrics import average_precision_score
 
+from latentomics.config.cells import Cells
 from latentomics.config.doublets import Doublets
 from latentomics.config.qc import QC
 from latentomics.problems import InputError
+from latentomics.scrna.doublets.decide import said_doublets
 from latentomics.scrna.qc import REASONS
-from latentomics.scrna.sample import doublet_average_precision, is_true_doublet, process_sample, write_sample
+from latentomics.scrna.sample import Judging, Sample, doublet_average_precision, process_sample, write_sample
+from latentomics.simulate.cells import CellParams
+from latentomics.simulate.droplets import DropletParams, Droplets, simulate_droplets
 
-NONE = Doublets(method="none")
+NONE = Doublets(methods=[])
 DOUBLETS = Doublets(min_cells=30)
 OPEN = QC(n_mads=None, n_mads_mito=None)
 
@@ -29,8 +33,14 @@ def h5ad(tmp_path):
     return write_format(tmp_path / "in", "h5ad", *one_sample())
 
 
-def process(rows, qc=None, doublets=NONE, organism="auto", seed=0):
-    return process_sample(rows if isinstance(rows, list) else [rows], qc or QC(), doublets, organism, GENE_SETS, seed)
+def make(rows, qc=None, doublets=NONE, organism="auto", seed=0, cells=None) -> Sample:
+    judging = Judging(GENE_SETS, cells or Cells(), qc or QC(), doublets, organism, seed)
+    return process_sample(rows if isinstance(rows, list) else [rows], judging)
+
+
+def process(*args, **kwargs):
+    made = make(*args, **kwargs)
+    return made.counts, made.cells, made.summary
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -115,15 +125,15 @@ def test_called_doublets_are_dropped_or_annotated(h5ad):
 
 
 def test_scores_reach_their_cells_and_a_threshold_of_zero_the_ledger(h5ad, monkeypatch):
-    from latentomics.scrna import sample as module
-    from latentomics.scrna.doublets import DoubletCalls
+    from latentomics.scrna.doublets import scrublet as module
+    from latentomics.scrna.doublets.registry import DoubletCalls
 
-    def calls(adata, params, seed):
-        scores = np.asarray(adata.X.sum(axis=1), dtype=float).ravel()
+    def calls(counts, params, seed, threads):
+        scores = np.asarray(counts.sum(axis=1), dtype=float).ravel()
         return DoubletCalls(scores, scores > 2500, 0.0)
 
     monkeypatch.setattr(module, "call_doublets", calls)
-    _, cells, _ = process(sheet_row(h5ad, "h5ad"))
+    _, cells, _ = process(sheet_row(h5ad, "h5ad"), doublets=Doublets())
     tested = cells["doublet_score"].notna()
     assert 0 < tested.sum() < len(cells), "else the order of the cells is not tested"
     assert (cells["doublet_score"] == cells["total_counts"])[tested].all()
@@ -145,7 +155,7 @@ def test_average_precision_of_the_doublet_score(h5ad):
 
 def test_truth_in_words():
     words = ["doublet", "DBL", " True ", "1", "yes", "SNG", "singlet", "0", "", "nan"]
-    truth = is_true_doublet(pd.Series(words))
+    truth = said_doublets(pd.Series(words))
     assert truth.tolist() == [True] * 5 + [False] * 3 + [pd.NA] * 2
     scores = [0.9, 0.8, 0.1, 0.7, 0.2, 0.3, 0.4, 0.5, 1, 1]
     cells = pd.DataFrame({"label_doublet": words, "doublet_score": scores})
@@ -236,10 +246,11 @@ def test_two_runs_write_the_same_bytes(tmp_path, h5ad):
     written = []
     for run in ("one", "two"):
         (tmp_path / run).mkdir()
-        to = {"counts": "counts.h5ad", "cells": "cells.parquet", "summary": "summary.json"}
+        to = {"counts": "counts.h5ad", "cells": "cells.parquet", "droplets": "d.parquet", "summary": "summary.json"}
         to = {key: tmp_path / run / name for key, name in to.items()}
-        counts, cells, summary = process(row, doublets=DOUBLETS, seed=3)
-        write_sample(counts, cells, summary, to)
+        made = make(row, doublets=DOUBLETS, seed=3)
+        counts, cells, summary = made.counts, made.cells, made.summary
+        write_sample(made, to)
         written.append({key: path.read_bytes() for key, path in to.items()})
     assert written[0] == written[1]
     pd.testing.assert_frame_equal(pd.read_parquet(to["cells"]), cells)
@@ -247,3 +258,59 @@ def test_two_runs_write_the_same_bytes(tmp_path, h5ad):
     back = ad.read_h5ad(to["counts"])
     assert (back.X != counts.X).nnz == 0
     assert back.X.dtype == np.int32
+
+
+@pytest.fixture(scope="module")
+def droplets() -> Droplets:
+    return simulate_droplets(
+        DropletParams(n_cells=150, n_empty=4000, small_share=0, cells=CellParams(n_genes=300, n_types=3))
+    )
+
+
+@pytest.fixture
+def raw(tmp_path, droplets: Droplets):
+    """A folder as Cell Ranger writes it, with its empty droplets."""
+    return write_format(tmp_path / "raw", "10x_dir", droplets.counts, droplets.obs, droplets.var)
+
+
+def test_cells_are_called_in_a_raw_matrix(raw, droplets):
+    made = make(sheet_row(raw, "10x_dir"))
+    assert made.summary["calling"]["state"] == "raw"
+    assert made.summary["calling"]["n_barcodes"] == len(droplets.obs)
+    true = set("S_" + droplets.obs.index[droplets.obs["cell"]])
+    found = set(made.cells.index)
+    assert len(found & true) > 0.95 * len(true) and len(found - true) <= 0.02 * len(found)
+    assert list(made.counts.obs_names) == list(made.cells.index)
+    places = droplets.obs.index.get_indexer(made.cells["barcode"])
+    assert (droplets.counts[places] != made.counts.X).nnz == 0
+    assert np.corrcoef(made.counts.var["ambient"], droplets.var["ambient"])[0, 1] > 0.99
+    assert made.droplets["rank"].max() >= 0.9 * len(droplets.obs)
+
+
+def test_the_sheet_says_what_a_matrix_is(raw, droplets):
+    row = replace(sheet_row(raw, "10x_dir"), droplets="filtered")
+    made = make(row)
+    assert made.summary["calling"]["state"] == "filtered"
+    assert len(made.cells) == len(droplets.obs)
+    assert "ambient" not in made.counts.var
+
+
+def test_a_filtered_matrix_is_passed_on(h5ad):
+    made = make(sheet_row(h5ad, "h5ad"))
+    assert made.summary["calling"]["state"] == "filtered"
+    assert len(made.cells) == len(one_sample()[1])
+
+
+def test_a_sample_without_cells(tmp_path, droplets):
+    empty = ~droplets.obs["cell"].to_numpy()
+    path = write_format(tmp_path / "raw", "10x_dir", droplets.counts[empty], droplets.obs[empty], droplets.var)
+    row = replace(sheet_row(path, "10x_dir"), droplets="raw")
+    with pytest.raises(InputError, match="'S': none of 4000 droplets holds a cell"):
+        make(row, cells=Cells(retain=10**6))
+
+
+def test_calls_of_another_kind_decide(h5ad):
+    row = sheet_row(h5ad, "h5ad", hashing="obs:label_doublet")
+    cells = make(row, OPEN, Doublets(methods=[], given="hashing")).cells
+    assert (cells["hashing"] == "doublet").any()
+    assert ((cells["reason"] == "doublet") == (cells["hashing"] == "doublet")).all()

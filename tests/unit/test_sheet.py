@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sheet_cases import GOOD, Folder
 
-from latentomics.config.sheet import ASSAYS, RESERVED, SAMPLE_NAME, InputRow, closest, read_sheet
+from latentomics.config.row import ASSAYS, SAMPLE_NAME, InputRow, closest
+from latentomics.config.sheet import RESERVED, read_sheet
 from latentomics.problems import Problem
 
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sheet_cases import GOOD, Folder
 
-from latentomics.config import sheet as module
+from latentomics.config import row as module
 from latentomics.config.inputs import FORMATS, mtx_names, recognise, tenx_files
-from latentomics.config.sheet import ASSAYS, SAMPLE_NAME, InputRow, read_sheet
+from latentomics.config.row import ASSAYS, SAMPLE_NAME, InputRow
+from latentomics.config.sheet import read_sheet
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ def test_pairs_of_reads(study):
     assert [file.name for file in row.files()] == ["a_1.fq.gz", "a_2.fq.gz"]
     assert sheet.assays() == ["metagenome"]
     problem = study.one("A\tmetagenome\ta_1.fq.gz\ta_1.fq.gz", header=READS)
-    assert (problem.key, problem.what) == ("path_2", "sample 'A': mates are the same file as `path`")
+    assert (problem.key, problem.what) == ("path_2", "sample 'A': the same file twice")
     problem = study.one("A\tmetagenome\ta_1.fq.gz\tb_2.fq.gz", header=READS)
     assert (problem.key, problem.what) == ("path_2", "sample 'A': file does not exist")
 

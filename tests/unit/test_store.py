@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_matrix, vstack
 
 from latentomics.io import store as module
-from latentomics.io.store import CountsStore, CountsWriter, batch_of, row_blocks, size_target
+from latentomics.io.store import CountsStore, CountsWriter, batch_of, row_blocks
 
 SPARSE = hnp.arrays(
     np.int32,
@@ -72,8 +72,8 @@ def test_whole_shards_are_written_while_appending(tmp_path, monkeypatch):
     writer = CountsWriter(tmp_path / "s", *values.shape, values.nnz)
     for i in range(40):
         writer.append(values[i])
-        assert sum(map(len, writer._pending["data"])) < 16
-        assert writer._flushed % 16 == 0, "a shard is never written twice"
+        assert sum(map(len, writer._counts._pending["data"])) < 16
+        assert writer._counts._flushed % 16 == 0, "a shard is never written twice"
     writer.close(*annotations(*values.shape))
     assert len([f for f in tree(tmp_path / "s") if f.startswith("X/data/c/")]) == -(-values.nnz // 16)
 
@@ -212,12 +212,112 @@ def test_batch_of():
     assert batches(1, 2) == ["1", "2"]
 
 
-def test_size_target():
-    obs = pd.DataFrame({"total_counts": [10.0, 20.0, 90.0]})
-    assert size_target(obs, None) == 20
-    assert size_target(obs, 1e4) == 1e4
-
-
 def test_vstack_of_blocks_is_the_matrix(shared_store):
     store, values = shared_store
     np.testing.assert_array_equal(dense(vstack([block for _, block in store.blocks(7)])), values)
+
+
+# Corrected counts
+
+
+def halved(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).binomial(values, 0.5).astype(np.int32)
+
+
+def write_both(path: Path, values: np.ndarray, corrected: np.ndarray, parts: int = 1) -> CountsStore:
+    """A store with both matrices, of raw totals and corrected ones."""
+    obs, var = annotations(*values.shape)
+    obs = obs.assign(
+        total_counts=values.sum(axis=1).astype(float), corrected_counts=corrected.sum(axis=1).astype(float)
+    )
+    writer = CountsWriter(path, *values.shape, np.count_nonzero(values), n_corrected=np.count_nonzero(corrected))
+    for rows in np.array_split(np.arange(len(values)), parts):
+        writer.append(csr_matrix(values[rows]), csr_matrix(corrected[rows]))
+    writer.close(obs, var)
+    return CountsStore(path)
+
+
+@given(st.lists(SPARSE, max_size=4), st.integers(1, 7), st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=6, deadline=None)
+def test_round_trip_of_both_matrices(blocks, chunk, chunks_per_shard, seed):
+    """Whatever the sizes: each matrix comes back, for us and for anndata, and the corrected one is served."""
+    whole = np.vstack([np.zeros((0, 6), np.int32), *blocks])
+    corrected = halved(whole, seed)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.multiple(module, CHUNK=chunk, CHUNKS_PER_SHARD=chunks_per_shard),
+    ):
+        path = Path(folder) / "counts.zarr"
+        store = write_both(path, whole, corrected, parts=max(len(blocks), 1))
+        assert (store.layer, store.raw.layer, CountsStore(path, "counts").layer) == ("corrected", "counts", "counts")
+        for found, expected in ((store, corrected), (store.raw, whole), (CountsStore(path, "counts"), whole)):
+            assert (found.shape, found.n_nonzero) == (whole.shape, np.count_nonzero(expected))
+            np.testing.assert_array_equal(dense(found.select()), expected)
+            np.testing.assert_array_equal(found.totals, expected.sum(axis=1))
+            for where, block in found.blocks(3):
+                assert block.dtype == np.int32
+                np.testing.assert_array_equal(dense(block), expected[where])
+        adata = ad.io.read_zarr(path)
+        np.testing.assert_array_equal(dense(adata.X), whole)
+        np.testing.assert_array_equal(dense(adata.layers["corrected"]), corrected)
+
+
+def test_corrected_shards_are_written_while_appending(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 8)
+    monkeypatch.setattr(module, "CHUNKS_PER_SHARD", 2)
+    values = random_counts(40, 12)
+    corrected = halved(values)
+    writer = CountsWriter(tmp_path / "s", 40, 12, np.count_nonzero(values), n_corrected=np.count_nonzero(corrected))
+    for i in range(40):
+        writer.append(csr_matrix(values[[i]]), csr_matrix(corrected[[i]]))
+        for matrix in (writer._counts, writer._corrected):
+            assert sum(map(len, matrix._pending["data"])) < 16
+            assert matrix._flushed % 16 == 0
+    writer.close(*annotations(40, 12))
+    shards = [f for f in tree(tmp_path / "s") if f.startswith("layers/corrected/data/c/")]
+    assert len(shards) == -(-np.count_nonzero(corrected) // 16)
+
+
+def test_the_raw_matrix_is_the_same_bytes_with_and_without_a_corrected_one(tmp_path):
+    values = random_counts(30, 9)
+    write_store(tmp_path / "plain", values)
+    write_both(tmp_path / "both", values, halved(values), parts=3)
+    plain, both = (
+        {name: content for name, content in tree(tmp_path / which).items() if name.startswith("X/")}
+        for which in ("plain", "both")
+    )
+    assert plain == both
+
+
+def test_corrected_counts_that_cannot_be_are_refused(tmp_path):
+    values = csr_matrix(np.array([[2, 0, 1]], dtype=np.int32))
+    writer = CountsWriter(tmp_path / "s", 1, 3, 2, n_corrected=1)
+    for wrong in ([[3, 0, 0]], [[0, 1, 0]], [[-1, 0, 0]]):
+        with pytest.raises(ValueError, match="negative, or larger than the raw one"):
+            writer.append(values, csr_matrix(np.array(wrong, dtype=np.int32)))
+    with pytest.raises(ValueError, match=r"raw counts are \(1, 3\), corrected ones \(1, 2\)"):
+        writer.append(values, csr_matrix(np.zeros((1, 2), dtype=np.int32)))
+    with pytest.raises(ValueError, match="with every block of a store, or with none"):
+        writer.append(values)
+    plain = CountsWriter(tmp_path / "plain", 1, 3, 2)
+    with pytest.raises(ValueError, match="with every block of a store, or with none"):
+        plain.append(values, values)
+
+
+def test_a_matrix_that_is_not_there(tmp_path):
+    write_store(tmp_path / "s", random_counts(3, 3))
+    with pytest.raises(KeyError):
+        CountsStore(tmp_path / "s", "corrected")
+
+
+def test_expression_is_scaled_by_what_the_store_serves(tmp_path):
+    """Size factors of corrected counts are theirs, not those of the raw ones."""
+    from latentomics.assays import scrna
+
+    values = random_counts(20, 9, mean=4.0) + 2
+    corrected = halved(values - 1) + 1
+    store = write_both(tmp_path / "s", values, corrected)
+    scaled = np.expm1(scrna.normaliser(store, {"target_sum": 50.0})(store.select(), slice(0, 20)).toarray())
+    np.testing.assert_allclose(scaled.sum(axis=1), 50, rtol=1e-5)
+    raw = scrna.normaliser(store.raw, {"target_sum": None})
+    assert raw.target_sum == np.median(values.sum(axis=1))

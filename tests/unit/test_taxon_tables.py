@@ -15,7 +15,7 @@ from count_cases import MIRROR, needs_mirror
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.config.taxa import Taxa
 from latentomics.io.store import CountsStore
 from latentomics.metagenome import lineage

@@ -21,7 +21,7 @@ CLASSIFIER = {
     "training": "config/training.tsv",
     "drawn": {"reads_per_class": 300, "region": 1000},
     "models": ["cnn", "lstm"],
-    "fit": {"max_epochs": 1},
+    "fit": {"max_epochs": 1, "min_steps": 1},
     "curve": [0.5],
     "kmer": 3,
     "n_bootstrap": 100,

@@ -17,11 +17,17 @@ from snakemake.logging import logger
 from snakemake.utils import update_config
 
 from latentomics.assays import registry as assay_registry
-from latentomics.config.environment import drop_dead_lock, remember_run, share_package
+from latentomics.config.environment import (
+    drop_dead_lock,
+    remember_run,
+    share_cores,
+    share_package,
+)
 from latentomics.config.fingerprint import fingerprint
 from latentomics.config.load import load_config, read_yaml
 from latentomics.config.needs import memory, minutes
 from latentomics.config.paths import of_study
+from latentomics.config.quantify_study import quantify_problems
 from latentomics.config.sheet import NO_SAMPLES, read_sheet
 from latentomics.config.study import chosen_database, host_problems, study_problems, training_rows
 from latentomics.embed import registry as embedding_registry
@@ -29,6 +35,7 @@ from latentomics.problems import listing
 from latentomics.reads.models import registry as model_registry
 
 share_package(workflow.basedir)
+share_cores()
 STUDY = Path.cwd()
 STARTED = time.time()
 SCRIPTS = Path(workflow.basedir) / "scripts"
@@ -55,6 +62,7 @@ def load_study():
     if sheet:
         problems += study_problems(loaded, CONFIG_FILE, sheet)
         problems += host_problems(loaded, CONFIG_FILE, STUDY)
+        problems += quantify_problems(loaded.quantify, CONFIG_FILE, sheet, STUDY)
         database, found = chosen_database(loaded, CONFIG_FILE, sheet, STUDY)
         problems += found
     if any(p.severity == "error" for p in problems):
@@ -74,8 +82,7 @@ def input_problems(loaded, sheet, training):
 
     return check_training(training, loaded.classifier) + check_inputs(
         sheet,
-        loaded.qc,
-        loaded.ingest.organism,
+        loaded,
         GENE_SETS,
         CHECKED,
         workers=min(os.cpu_count() or 1, 8),

@@ -99,7 +99,7 @@ rule metagenome_profile:
     benchmark:
         "results/benchmarks/metagenome_profile/{sample}.tsv"
     wildcard_constraints:
-        sample=any_of(PROFILED_ALONE),
+        sample=any_of(PROFILED_ALONE, METAGENOMES),
     conda:
         "../../environment.yml"
     threads: 1
@@ -155,7 +155,7 @@ rule metagenome_table:
     benchmark:
         "results/benchmarks/metagenome_table/{sample}.tsv"
     wildcard_constraints:
-        sample=any_of(TABLES),
+        sample=any_of(TABLES, METAGENOMES),
     conda:
         "../../environment.yml"
     threads: 1

@@ -29,7 +29,7 @@ rule quality_page:
     params:
         assays=ASSAYS,
         title=CONFIG.report.title,
-        config={name: section(name) for name in ("qc", "taxa")},
+        config={name: section(name) for name in ("qc", "quantify", "taxa")},
         code=code_of("quality_page", *(assay_registry.ASSAYS[assay] for assay in ASSAYS)),
     message:
         "Writing the page on samples and their quality"

@@ -1,6 +1,12 @@
 """What a run makes, and what it says at its end."""
 
-PLURALS = {"cell": "cells", "gene": "genes", "sample": "samples", "taxon": "taxa"}
+PLURALS = {
+    "cell": "cells",
+    "gene": "genes",
+    "sample": "samples",
+    "taxon": "taxa",
+    "droplet": "droplets",
+}
 
 
 def all_targets():
@@ -47,7 +53,9 @@ def of_assays(files):
 def sample_files_of_assays():
     """What only one assay has on the quality of its samples."""
     reads = [f"samples/{sample}/reads.tsv" for sample in READS]
-    return of_assays({"scrna": ["cells.parquet"], "metagenome": reads})
+    scrna = ["cells.parquet", "droplets.parquet", "quantification.tsv", "ambient.tsv"]
+    scrna += [f"samples/{sample}/summary.json" for sample in SAMPLES]
+    return of_assays({"scrna": scrna, "metagenome": reads})
 
 
 def assay_files():

@@ -8,7 +8,7 @@ from latentomics.io.job import job
 with job(snakemake.log[0], "Joining the profiles"):
     import pandas as pd
 
-    from latentomics.config.sheet import InputRow
+    from latentomics.config.row import InputRow
     from latentomics.config.taxa import Taxa
     from latentomics.metagenome.merge import merge_profiles
     from latentomics.metagenome.observations import sheet_observations

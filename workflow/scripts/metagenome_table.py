@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 with job(snakemake.log[0], f"Taxon table {snakemake.wildcards.sample}"):
-    from latentomics.config.sheet import InputRow
+    from latentomics.config.row import InputRow
     from latentomics.metagenome.tables import read_table, write_table
 
     profile, summary, observations = read_table([InputRow.from_dict(row) for row in snakemake.params.rows])

@@ -6,6 +6,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 with job(snakemake.log[0], "Judging the embeddings"):
+    import numpy as np
     import pandas as pd
 
     from latentomics.assays.registry import assay
@@ -38,7 +39,7 @@ with job(snakemake.log[0], "Judging the embeddings"):
     verdict = build_verdict(
         store.shape,
         store.n_nonzero,
-        float(store.obs["total_counts"].median()),
+        float(np.nanmedian(store.totals)),
         len(data.features),
         scores,
         loaded,

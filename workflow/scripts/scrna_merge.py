@@ -5,16 +5,19 @@ from pathlib import Path
 from latentomics.io.job import job
 
 with job(snakemake.log[0], "Joining the samples"):
-    from latentomics.scrna.merge import SampleFiles, merge_samples
+    from latentomics.config.doublets import Doublets
+    from latentomics.scrna.merge import gather, merge_samples
 
-    files = [
-        SampleFiles(Path(counts), Path(cells), Path(summary))
-        for counts, cells, summary in zip(
-            snakemake.input.counts, snakemake.input.cells, snakemake.input.summary, strict=True
-        )
-    ]
-    merged = merge_samples(files, Path(snakemake.output.store), snakemake.params.join, snakemake.params.sheet)
-    merged.cells.to_parquet(snakemake.output.cells)
-    for name in ("samples", "ledger", "warnings"):
+    named = ("counts", "cells", "summary", "droplets", "corrected", "ambient", "shares", "calls")
+    merged = merge_samples(
+        gather({name: snakemake.input[name] for name in named}),
+        Path(snakemake.output.store),
+        snakemake.params.join,
+        snakemake.params.sheet,
+        Doublets(**snakemake.params.doublets),
+    )
+    for name in ("cells", "droplets"):
+        getattr(merged, name).to_parquet(snakemake.output[name])
+    for name in ("samples", "ledger", "warnings", "quantification", "ambient"):
         getattr(merged, name).to_csv(snakemake.output[name], sep="\t", index=False, float_format="%.8g")
     print(merged.samples.to_string())

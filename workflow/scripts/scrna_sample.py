@@ -1,23 +1,34 @@
-"""Read one sample, check its counts, judge its cells, test for doublets."""
+"""Read one sample, check its counts, call its cells and judge them, test for doublets."""
 
 from pathlib import Path
 
 from latentomics.io.job import job
 
 with job(snakemake.log[0], f"Sample {snakemake.wildcards.sample}"):
+    import json
+
+    from latentomics.config.cells import Cells
     from latentomics.config.doublets import Doublets
     from latentomics.config.qc import QC
-    from latentomics.config.sheet import InputRow
-    from latentomics.scrna.sample import process_sample, write_sample
+    from latentomics.config.row import InputRow
+    from latentomics.scrna.sample import Judging, process_sample, write_sample
 
-    counts, cells, summary = process_sample(
+    # Of a sample of reads, the first of the files is that of the counts made of them.
+    counted = [json.loads(Path(path).read_text()) for path in snakemake.input.quantification]
+    made = process_sample(
         [InputRow.from_dict(row) for row in snakemake.params.rows],
-        QC(**snakemake.params.qc),
-        Doublets(**snakemake.params.doublets),
-        snakemake.params.organism,
-        Path(snakemake.input.gene_sets),
-        snakemake.params.seed,
+        Judging(
+            Path(snakemake.input.gene_sets),
+            Cells(**snakemake.params.cells),
+            QC(**snakemake.params.qc),
+            Doublets(**snakemake.params.doublets),
+            snakemake.params.organism,
+            snakemake.params.seed,
+            snakemake.threads,
+        ),
+        raw=Path(snakemake.input.files[0]) if counted else None,
+        quantification=counted[0] if counted else None,
     )
-    write_sample(counts, cells, summary, {name: Path(path) for name, path in snakemake.output.items()})
-    print(f"{summary['n_kept']} of {summary['n_read']} cells kept; dropped: {summary['dropped']}")
-    print("\n".join(summary["notes"]))
+    write_sample(made, {name: Path(path) for name, path in snakemake.output.items()})
+    print(f"{made.summary['n_kept']} of {made.summary['n_read']} cells kept; dropped: {made.summary['dropped']}")
+    print("\n".join([made.summary["calling"]["why"], *made.summary["notes"]]))

@@ -23,7 +23,7 @@ def normalisation(config: Any) -> dict[str, Any]:
 
 
 def normaliser(store: Any, settings: dict[str, Any]) -> SizeLog:
-    return size_log(store.obs["total_counts"].to_numpy(dtype=float), settings["target_sum"])
+    return size_log(store.totals, settings["target_sum"])
 
 
 def choice(config: Any) -> dict[str, Any]:

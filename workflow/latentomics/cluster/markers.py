@@ -41,7 +41,7 @@ def find_markers(
     Parameters
     ----------
     store
-        Raw counts; ``obs`` has ``total_counts``.
+        Counts.
     clusters
         Cluster of every observation, in the order of the store.
     target_sum
@@ -59,7 +59,7 @@ def find_markers(
     if len(names) < 2:
         return pd.DataFrame(columns=list(COLUMNS))
     code = pd.Categorical(labels, categories=names).codes
-    factors = target_sum / np.maximum(store.obs["total_counts"].to_numpy(dtype=float), 1)
+    factors = target_sum / np.maximum(store.totals, 1)
     expressed, means, log_means = _cluster_means(store, code, len(names), factors)
     size = np.bincount(code, minlength=len(names))
     tested = np.flatnonzero((expressed / size[:, None]).max(axis=0) >= params.min_fraction)

@@ -71,6 +71,12 @@ class Training(Section):
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
     max_epochs: int = Field(12, ge=1, le=1000, description="Most passes over the training reads.")
+    min_steps: int = Field(
+        1000,
+        ge=1,
+        description="Where the reads are so few that `max_epochs` make fewer steps than this, there are as many more epochs, "
+        "and more patience.",
+    )
     patience: int = Field(3, ge=1, le=100, description="Epochs without a lower validation loss before training stops.")
 
 

@@ -18,7 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from latentomics.config.paths import of_study
-from latentomics.config.sheet import LONGEST_NAME, SAMPLE_NAME, closest
+from latentomics.config.row import LONGEST_NAME, SAMPLE_NAME, closest
 from latentomics.metagenome import lineage
 from latentomics.metagenome.profile import registry
 from latentomics.problems import Problem

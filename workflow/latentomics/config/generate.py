@@ -17,8 +17,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from latentomics.config.inputs import FORMATS
 from latentomics.config.model import Config
-from latentomics.config.sheet import FORMATS, SAMPLE_NAME
+from latentomics.config.row import SAMPLE_NAME
 
 ROOT = Path(__file__).resolve().parents[3]
 _WIDTH = 110
@@ -134,7 +135,9 @@ skipped. Everything is checked before the first job, and every fault is listed w
 | `assay` | yes | `scrna` or `metagenome` |
 | `path` | yes | file or 10x folder; of paired FASTQ the first reads. Relative paths are relative to the sheet and may not leave the study's folder; absolute paths may point anywhere. |
 | `format` | no | {formats}; recognised by name where empty |
-| `path_2` | no | FASTQ of the second reads (mates) |
+| `path_2`, `path_3` | no | FASTQ of the second reads: of metagenomes the mates; of cells the files of the technology in its own order (10x: `path` is R1 with barcode and UMI, `path_2` is R2; 10x v1 has three) |
+| `technology` | no | of FASTQ of cells: how the reads are built, where it is not `quantify.technology` |
+| `droplets` | no | of matrices of cells: `raw` (with empty droplets: cells are called) or `filtered`; recognised by the counts per barcode where empty |
 | `layer` | no | for `.h5ad`: where the counts are: `X` (default), `raw` or a layer's name |
 | `metadata` | no | table of per-cell columns, first column the barcode (tsv or csv, plain or gz); of a taxon table: per-sample columns, first column the sample |
 | `batch` | no | technical batch: features are chosen within batches, scVI corrects for it, batch mixing is scored |
@@ -147,8 +150,8 @@ skipped. Everything is checked before the first job, and every fault is listed w
 A value `obs:NAME` in `batch`, `condition`, `label` or a covariate is taken cell by cell from the column `NAME` of the row's
 metadata table or `.h5ad`.
 
-Formats: `10x_dir` (folder with matrix, features or genes, barcodes; v2 and v3 names, plain or gz), `10x_h5`, `h5ad`, `dense`
-(csv or tsv, either orientation, which one was recognised stands in the report), `mtx` (with names beside it). All must hold
+Formats of cells: `fastq` (plain or gz; lanes are rows of one sample), `10x_dir` (folder with matrix, features or genes, barcodes; v2 and v3 names, plain or gz), `10x_h5`, `h5ad`, `dense`
+(csv or tsv, either orientation, which one was recognised stands in the report), `mtx` (with names beside it). Matrices must hold
 raw counts. Genes are known by Ensembl id where the file has them, else by symbol; a study cannot mix the two.
 
 Metagenomes: `fastq` (plain or gz, single-end or paired, several rows per sample), `biom`, `taxon_table` (read counts, csv or

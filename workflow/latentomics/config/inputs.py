@@ -7,24 +7,26 @@ from pathlib import Path
 
 #: Formats that each assay reads.
 FORMATS = {
-    "scrna": ("10x_dir", "10x_h5", "h5ad", "dense", "mtx"),
+    "scrna": ("fastq", "10x_dir", "10x_h5", "h5ad", "dense", "mtx"),
     "metagenome": ("fastq", "biom", "taxon_table", "metaphlan", "kraken_report", "bracken"),
 }
 #: Formats whose rows may name a file of mates.
 PAIRED = ("fastq",)
 #: Formats that hold relative abundances.
 RELATIVE = ("metaphlan",)
+_FASTQ = (".fastq.gz", ".fq.gz", ".fastq", ".fq")
 _TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 #: The first ending that fits decides.
 _SUFFIXES = {
     "scrna": (
+        ("fastq", _FASTQ),
         ("10x_h5", (".h5",)),
         ("h5ad", (".h5ad",)),
         ("mtx", (".mtx", ".mtx.gz")),
         ("dense", _TEXT),
     ),
     "metagenome": (
-        ("fastq", (".fastq.gz", ".fq.gz", ".fastq", ".fq")),
+        ("fastq", _FASTQ),
         ("biom", (".biom", ".biom.gz")),
         ("kraken_report", (".kreport", ".kreport.txt", ".k2report", ".kraken2.report.txt", ".kraken.report.txt")),
         ("bracken", (".bracken", ".bracken.tsv", ".bracken.txt")),

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from latentomics.config.model import Config
-from latentomics.config.sheet import closest
+from latentomics.config.row import closest
 from latentomics.problems import Problem
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from latentomics.config.ambient import Ambient
 from latentomics.config.associations import Associations
 from latentomics.config.base import Section
+from latentomics.config.cells import Cells
 from latentomics.config.classifier import Classifier
 from latentomics.config.clusters import Clusters
 from latentomics.config.composition import Composition
@@ -19,6 +21,7 @@ from latentomics.config.markers import Markers
 from latentomics.config.prediction import Prediction
 from latentomics.config.profile import Profile
 from latentomics.config.qc import QC
+from latentomics.config.quantify import Quantify
 from latentomics.config.reads import Reads
 from latentomics.config.report import Report
 from latentomics.config.scores import Scores
@@ -36,6 +39,9 @@ class Config(Section):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     ingest: Ingest = Field(Ingest(), description="From the files of the sheet to one counts store.")
+    quantify: Quantify = Field(Quantify(), description="From the reads of single cells to counts.")
+    cells: Cells = Field(Cells(), description="Which droplets hold a cell, in raw matrices.")
+    ambient: Ambient = Field(Ambient(), description="Ambient RNA in droplets.")
     qc: QC = Field(QC(), description="Which cells are kept.")
     doublets: Doublets = Field(Doublets(), description="Two cells in one droplet.")
     features: Features = Field(Features(), description="Features of the embeddings, and normalisation.")

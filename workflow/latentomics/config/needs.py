@@ -21,7 +21,12 @@ class Need(NamedTuple):
 
 
 NEEDS: dict[str, Need] = {
+    "scrna_reference": Need(2000, 30, 20, 0.5),
+    "scrna_quantify": Need(4000, 1, 30, 0.1),
     "scrna_sample": Need(1200, 40, 10, 0.5),
+    "scrna_doublets": Need(2500, 60, 60, 5.0),
+    "scrna_ambient": Need(2000, 60, 30, 5.0),
+    "scrna_ambient_gpu": Need(4000, 60, 240, 10.0),
     "scrna_merge": Need(800, 8, 10, 0.05),
     "metagenome_host": Need(2000, 10, 10, 0.2),
     "metagenome_reads": Need(1200, 1, 15, 0.3),

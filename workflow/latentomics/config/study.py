@@ -8,7 +8,8 @@ from pathlib import Path
 from latentomics.config.databases import Database, read_databases
 from latentomics.config.load import line_of
 from latentomics.config.model import Config
-from latentomics.config.sheet import Sheet, closest
+from latentomics.config.row import closest
+from latentomics.config.sheet import Sheet
 from latentomics.config.training_sheet import TrainingRow, read_training_sheet
 from latentomics.embed import registry
 from latentomics.metagenome.profile.registry import profiler
@@ -22,7 +23,7 @@ def chosen_database(
 
     Every fault of the sheet of databases is found, and a profiler that this machine lacks.
     """
-    if not any(row.format == "fastq" for row in sheet.rows):
+    if not any(row.assay == "metagenome" and row.format == "fastq" for row in sheet.rows):
         return None, []
     databases, problems = read_databases(study / config.profile.databases)
     if problems:
@@ -69,9 +70,13 @@ def host_problems(config: Config, config_file: Path, study: Path) -> list[Proble
 def study_problems(config: Config, config_file: Path, sheet: Sheet) -> list[Problem]:
     """Faults of the config that the columns of the sheet reveal."""
     problems = []
-    for i, column in enumerate(config.embeddings.scvi.covariates):
+    named = [
+        (("embeddings", "scvi", "covariates", i), name) for i, name in enumerate(config.embeddings.scvi.covariates)
+    ]
+    if config.doublets.given:
+        named.append((("doublets", "given"), config.doublets.given))
+    for key, column in named:
         if column not in sheet.covariates:
-            key = ("embeddings", "scvi", "covariates", i)
             known = ", ".join(sheet.covariates) or "none"
             problems.append(
                 Problem(

@@ -15,7 +15,7 @@ from typing import Any
 
 from latentomics.config.classifier import Classifier
 from latentomics.config.paths import of_study
-from latentomics.config.sheet import closest
+from latentomics.config.row import closest
 from latentomics.problems import InputError, Problem
 
 COLUMNS = ("path", "kind", "label", "source", "ancient")

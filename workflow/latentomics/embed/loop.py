@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from latentomics.embed.training import TrainingParams, check_history, schedule
+from latentomics.embed.training import TrainingParams, check_history, refusal, schedule
 
 #: Loss of a minibatch, mean over its observations: network, dense rows, their numbers, epoch (from 0) -> scalar tensor.
 Loss = Callable[[Any, Any, Any, int], Any]
@@ -45,7 +45,7 @@ def train_network(
     Raises
     ------
     TrainingError
-        The loss became NaN or infinite.
+        The loss became NaN or infinite, or a CPU would take longer than the site's limit.
     """
     import lightning as L
     import torch
@@ -121,7 +121,10 @@ def train_network(
         accelerator=accelerator,
         devices=1,
         max_epochs=max_epochs,
-        callbacks=[Patience("held_out", patience=params.patience, check_on_train_epoch_end=True)],
+        callbacks=[
+            Patience("held_out", patience=params.patience, check_on_train_epoch_end=True),
+            refusal(name, params, min_epochs, max_epochs),
+        ],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

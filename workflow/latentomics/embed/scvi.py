@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from latentomics.embed.data import EmbeddingData, Fit, TrainingError
-from latentomics.embed.training import TrainingParams, check_history, schedule, training_summary, use_device
+from latentomics.embed.training import TrainingParams, check_history, refusal, schedule, training_summary, use_device
 
 TITLE = "scVI"
 ASSAYS = ("scrna",)
@@ -50,7 +50,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     Raises
     ------
     TrainingError
-        The loss became NaN or infinite, or a covariate is unknown.
+        The loss became NaN or infinite, a covariate is unknown, or a CPU would take longer than the site's limit.
     """
     import anndata as ad
     import numpy as np
@@ -95,6 +95,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
             check_val_every_n_epoch=1,
             plan_kwargs={"lr": params.learning_rate, "n_epochs_kl_warmup": params.kl_warmup_epochs},
             enable_progress_bar=False,
+            callbacks=[refusal("scvi", params, min_epochs, max_epochs)],
         )
     except ValueError as error:
         # scvi-tools' distributions refuse NaN parameters before Lightning sees the loss.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
 from latentomics.config.base import Section
 from latentomics.embed.data import TrainingError
+from latentomics.time_limit import cpu_time_limit
 
 
 class TrainingParams(Section):
@@ -57,6 +59,13 @@ def use_device(threads: int) -> tuple[str, str]:
     if torch.cuda.is_available():
         return "gpu", f"gpu ({torch.cuda.get_device_name(0)})"
     return "cpu", f"cpu ({threads} threads)"
+
+
+def refusal(name: str, params: TrainingParams, min_epochs: int, max_epochs: int, hint: str | None = None) -> Any:
+    """A Lightning callback that refuses a training if it would take too long on a CPU; ``hint`` if no embedding's."""
+    least = min(max(min_epochs, params.patience + 1), max_epochs)
+    hint = hint or f"train it less (`max_epochs`, `min_steps` and `patience` of `embeddings.{name}`)"
+    return cpu_time_limit(name, (least, max_epochs), hint)
 
 
 def check_history(history: pd.DataFrame, method: str) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.io.readers import read_counts, resolve_covariates
 from latentomics.problems import InputError, Problem
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from latentomics.assays.normaliser import Normaliser
-from latentomics.io.store import CountsStore
+from latentomics.io.store import COUNTS, CountsStore
 
 _CHUNK = 1 << 16
 
@@ -64,9 +64,10 @@ def join_results(
     # What the store says of a feature (a taxon's rank) goes before what the selection says (its place in the order).
     var = store.var.join(features.drop(columns=features.columns.intersection(store.var.columns)))
     var["highly_variable"] = var.pop("selected")
-    uns: dict[str, Any] = {
-        "latentomics": {"primary": primary, **normaliser.facts, "seed": seed, "embeddings": list(tables)}
-    }
+    about = {"primary": primary, **normaliser.facts, "seed": seed, "embeddings": list(tables)}
+    if store.layer != COUNTS:  # the layer that X and the embeddings were made of
+        about["layer"] = store.layer
+    uns: dict[str, Any] = {"latentomics": about}
     if normaliser.facts["normalisation"] == "log1p":
         # scanpy and viewers look here to learn that X is log1p with the natural base.
         uns["log1p"] = {}
@@ -87,9 +88,9 @@ def write_h5ad(
     Parameters
     ----------
     store
-        Raw counts: they become ``layers["counts"]``.
+        Its raw counts become ``layers["counts"]``, its corrected ones, where there are any, ``layers["corrected"]``.
     normaliser
-        Makes ``X`` of them, float32.
+        Makes ``X`` of the counts that the store serves, float32.
     obs, var, obsm, uns
         As AnnData has them.
     """
@@ -102,14 +103,20 @@ def write_h5ad(
         ad.io.write_elem(file, "obsm", dict(obsm))
         ad.io.write_elem(file, "uns", dict(uns))
         dtype = np.int32 if store.values == "counts" else np.float32
-        counts = _SparseWriter(file["layers"], "counts", store.shape, store.n_nonzero, dtype)
+        served = _SparseWriter(file["layers"], store.layer, store.shape, store.n_nonzero, dtype)
         most = store.n_nonzero if normaliser.keeps_zeros else store.shape[0] * store.shape[1]
         normalised = _SparseWriter(file, "X", store.shape, most, np.float32)
         for where, block in store.blocks():
-            counts.append(block)
+            served.append(block)
             normalised.append(normaliser(block, where))
-        counts.close()
+        served.close()
         normalised.close()
+        if store.layer != COUNTS:
+            raw = store.raw
+            counts = _SparseWriter(file["layers"], COUNTS, raw.shape, raw.n_nonzero, dtype)
+            for _, block in raw.blocks():
+                counts.append(block)
+            counts.close()
 
 
 class _SparseWriter:

@@ -16,7 +16,7 @@ from scipy.io import mminfo, mmread
 from scipy.sparse import csr_matrix, vstack
 
 from latentomics.config.inputs import mtx_names, tenx_files
-from latentomics.config.sheet import InputRow, closest
+from latentomics.config.row import InputRow, closest
 from latentomics.io.gene_ids import table_orientation
 from latentomics.io.tables import fault, open_binary, read_dense, read_names, reading
 

@@ -18,16 +18,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latentomics.config.fingerprint import fingerprint
-from latentomics.config.qc import QC
-from latentomics.config.sheet import InputRow, Sheet
+from latentomics.config.model import Config
+from latentomics.config.quantify import Quantify
+from latentomics.config.row import InputRow
+from latentomics.config.sheet import Sheet
 from latentomics.problems import InputError, Problem
 
 
 def check_inputs(
     sheet: Sheet,
-    qc: QC,
-    organism: str,
+    config: Config,
     gene_sets: Path,
     memory: Path,
     workers: int,
@@ -39,6 +42,8 @@ def check_inputs(
 
     Parameters
     ----------
+    config
+        ``qc``, ``cells``, ``ingest.organism`` and ``quantify`` are looked at.
     memory
         JSON file of earlier findings; written anew.
     workers
@@ -46,7 +51,8 @@ def check_inputs(
     say
         Called with a line of progress.
     """
-    judge = (qc.model_dump_json(), organism, gene_sets.read_bytes(), fingerprint(Path(__file__)))
+    settings = [config.qc, config.cells, config.ingest, config.quantify]
+    judge = (*(part.model_dump_json() for part in settings), gene_sets.read_bytes(), fingerprint(Path(__file__)))
     known = _read(memory)
     # QC judges whole samples: not the rows of one that is merged from several.
     alone = {name: len(rows) == 1 for name, rows in sheet.samples("scrna").items()}
@@ -55,12 +61,7 @@ def check_inputs(
     found = {keys[row.row]: known[keys[row.row]] for row in sheet.rows if keys[row.row] in known}
     if waiting:
         say(f"Checking {len(waiting)} inputs ({len(found)} are known from an earlier run).")
-        looks = [
-            partial(_inspect_cells, row, qc if alone[row.sample] else None, organism, gene_sets)
-            if row.assay == "scrna"
-            else partial(_inspect_metagenome, row)
-            for row in waiting
-        ]
+        looks = [_look(row, config, gene_sets, row.assay == "scrna" and alone[row.sample]) for row in waiting]
         for row, result in zip(waiting, _each(looks, workers), strict=True):
             found[keys[row.row]] = result
         memory.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +93,21 @@ def _each(looks: Sequence[Callable[[], dict]], workers: int) -> Iterator[dict]:
         yield from (future.result() for future in [pool.submit(look) for look in looks])
 
 
+def _look(row: InputRow, config: Config, gene_sets: Path, alone: bool) -> Callable[[], dict]:
+    """What looks into a row; ``alone``: it is the only one of its sample."""
+    if row.assay == "metagenome":
+        return partial(_inspect_metagenome, row)
+    if row.format == "fastq":
+        return partial(_inspect_reads_of_cells, row, config.quantify, Path.cwd())
+    return partial(_inspect_cells, row, config if alone else None, gene_sets)
+
+
+def _inspect_reads_of_cells(row: InputRow, quantify: Quantify, study: Path) -> dict[str, Any]:
+    from latentomics.scrna.quantify.inspect import check_reads
+
+    return {"problems": _plain_problems(check_reads(row, quantify, study)), "summary": {}}
+
+
 def _inspect_metagenome(row: InputRow) -> dict[str, Any]:
     if row.format == "fastq":
         problems = _check_first_reads(row)
@@ -115,10 +131,10 @@ def _check_first_reads(row: InputRow) -> list[Problem]:
     return []
 
 
-def _inspect_cells(row: InputRow, qc: QC | None, organism: str, gene_sets: Path) -> dict[str, Any]:
+def _inspect_cells(row: InputRow, config: Config | None, gene_sets: Path) -> dict[str, Any]:
     from latentomics.io.checks import inspect_row
 
-    further = partial(_no_cell_left, row=row, qc=qc, organism=organism, gene_sets=gene_sets) if qc else None
+    further = partial(_no_cell_left, row=row, config=config, gene_sets=gene_sets) if config else None
     problems, summary = inspect_row(row, further)
     return {"problems": _plain_problems(problems), "summary": summary}
 
@@ -131,10 +147,14 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
-def _no_cell_left(adata: Any, row: InputRow, qc: QC, organism: str, gene_sets: Path) -> list[Problem]:
+def _no_cell_left(adata: Any, row: InputRow, config: Config, gene_sets: Path) -> list[Problem]:
+    from latentomics.scrna.droplets.recognise import looks_raw
     from latentomics.scrna.sample import all_cells_fail, judge_cells
 
-    _, _, verdict = judge_cells(adata, qc, organism, gene_sets)
+    totals = np.asarray(adata.X.sum(axis=1)).ravel()
+    if row.droplets == "raw" or (row.droplets is None and looks_raw(totals, config.cells.lower)[0]):
+        return []  # which droplets are cells takes a job of its own to find out
+    _, _, verdict = judge_cells(adata, config.qc, config.ingest.organism, gene_sets)
     return [] if (verdict["reason"] == "").any() else [all_cells_fail(row.sample, str(row.path), verdict)]
 
 

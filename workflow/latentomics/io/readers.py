@@ -17,7 +17,8 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import coo_matrix, csr_matrix
 
-from latentomics.config.sheet import PER_CELL, InputRow, closest
+from latentomics.config.confounding import PER_CELL
+from latentomics.config.row import InputRow, closest
 from latentomics.io.formats import READERS, texts
 from latentomics.io.gene_ids import GeneIds, gene_table
 from latentomics.io.tables import fault, read_metadata

@@ -2,6 +2,9 @@
 
 The store is an AnnData group in Zarr v3 (CSR ``X``, ``obs``, ``var``), so ``anndata.io.read_zarr`` opens it too. It is
 written sample by sample and never held whole in memory, neither by its writer nor by its readers.
+
+Where ambient RNA was removed there is a second matrix, ``layers/corrected``: it is what all that follows is made of, and
+the raw counts stay in ``X``.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from scipy.sparse import csr_matrix, vstack
 CHUNK = 1 << 17
 CHUNKS_PER_SHARD = 64
 
+#: The matrices of a store: raw counts, and those without ambient RNA.
+COUNTS, CORRECTED = "counts", "corrected"
+
 
 class CountsWriter:
     """Write a counts store row block by row block.
@@ -34,35 +40,90 @@ class CountsWriter:
         Number of stored entries over all blocks, known beforehand so that arrays are laid out once.
     dtype
         ``int32`` for counts, ``float32`` for relative abundances (shares of an observation).
+    n_corrected
+        Number of stored entries of the corrected counts; None: there are none.
     """
 
     def __init__(
-        self, path: Path, n_obs: int, n_vars: int, n_nonzero: int, dtype: Literal["int32", "float32"] = "int32"
+        self,
+        path: Path,
+        n_obs: int,
+        n_vars: int,
+        n_nonzero: int,
+        dtype: Literal["int32", "float32"] = "int32",
+        n_corrected: int | None = None,
     ):
-        self._dtype = np.dtype(dtype)
         self._root = zarr.open_group(path, mode="w", zarr_format=3)
         self._root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        if self._dtype.kind == "f":  # counts are what a store holds unless it says otherwise
+        if np.dtype(dtype).kind == "f":  # counts are what a store holds unless it says otherwise
             self._root.attrs["values"] = "relative"
-        matrix = self._root.create_group("X")
-        matrix.attrs.update(
-            {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [int(n_obs), int(n_vars)]}
+        self._counts = _MatrixWriter(self._root, "X", (n_obs, n_vars), n_nonzero, dtype)
+        self._corrected: _MatrixWriter | None = None
+        if n_corrected is not None:  # the raw counts are what a store serves unless it says otherwise
+            self._root.attrs["served"] = CORRECTED
+            layers = self._root.create_group("layers")
+            layers.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+            self._corrected = _MatrixWriter(layers, CORRECTED, (n_obs, n_vars), n_corrected, dtype)
+
+    def append(self, block: csr_matrix, corrected: csr_matrix | None = None) -> None:
+        """Append rows (``n x n_vars`` non-negative values: whole numbers, or shares if the store is relative).
+
+        Parameters
+        ----------
+        corrected
+            The same rows without ambient RNA; for stores with corrected counts, and only for them.
+
+        Raises
+        ------
+        ValueError
+            The block has another width than the store, or a corrected count is larger than the raw one.
+        """
+        if (corrected is None) != (self._corrected is None):
+            raise ValueError("corrected counts go with every block of a store, or with none")
+        if corrected is not None and self._corrected is not None:
+            if corrected.shape != block.shape:
+                raise ValueError(f"raw counts are {block.shape}, corrected ones {corrected.shape}")
+            if min((block - corrected).data.min(initial=0), corrected.data.min(initial=0)) < 0:
+                raise ValueError("a corrected count is negative, or larger than the raw one")
+            self._corrected.append(corrected)
+        self._counts.append(block)
+
+    def close(self, obs: pd.DataFrame, var: pd.DataFrame) -> None:
+        """Write what is pending and the annotations; the store is complete only now."""
+        self._counts.close()
+        if self._corrected is not None:
+            self._corrected.close()
+        # Annotations are small: one chunk each. (Said aloud, because anndata is about to change its default.)
+        with ad.settings.override(auto_shard_zarr_v3=False):
+            ad.io.write_elem(self._root, "obs", obs)
+            ad.io.write_elem(self._root, "var", var)
+            for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+                if name not in self._root:
+                    ad.io.write_elem(self._root, name, {})
+
+
+class _MatrixWriter:
+    """Append row blocks to a CSR matrix of a store, whose number of entries is known."""
+
+    def __init__(self, parent: zarr.Group, name: str, shape: tuple[int, int], n_nonzero: int, dtype: str):
+        self._dtype = np.dtype(dtype)
+        self._group = parent.create_group(name)
+        self._group.attrs.update(
+            {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [int(n) for n in shape]}
         )
         chunk = min(CHUNK, max(n_nonzero, 1))
-        shard = chunk * min(CHUNKS_PER_SHARD, -(-max(n_nonzero, 1) // chunk))
+        self._shard = chunk * min(CHUNKS_PER_SHARD, -(-max(n_nonzero, 1) // chunk))
         self._arrays = {
-            name: matrix.create_array(name, shape=(n_nonzero,), dtype=kind, chunks=(chunk,), shards=(shard,))
-            for name, kind in (("data", str(self._dtype)), ("indices", "int32"))
+            part: self._group.create_array(part, shape=(n_nonzero,), dtype=kind, chunks=(chunk,), shards=(self._shard,))
+            for part, kind in (("data", str(self._dtype)), ("indices", "int32"))
         }
-        self._shard = shard
-        self._indptr = np.zeros(n_obs + 1, dtype=np.int64)
-        self._n_vars = n_vars
+        self._indptr = np.zeros(shape[0] + 1, dtype=np.int64)
+        self._n_vars = shape[1]
         self._rows = 0
         self._flushed = 0
         self._pending: dict[str, list[np.ndarray]] = {"data": [], "indices": []}
 
     def append(self, block: csr_matrix) -> None:
-        """Append rows (``n x n_vars`` non-negative values: whole numbers, or shares if the store is relative)."""
         if block.shape[1] != self._n_vars:
             raise ValueError(f"block has {block.shape[1]} columns, the store {self._n_vars}")
         block = block.tocsr()
@@ -86,43 +147,64 @@ class CountsWriter:
             self._pending[name] = [joined[cut:]]
         self._flushed += cut
 
-    def close(self, obs: pd.DataFrame, var: pd.DataFrame) -> None:
-        """Write what is pending and the annotations; the store is complete only now."""
+    def close(self) -> None:
         if self._rows != len(self._indptr) - 1:
             raise ValueError(f"{self._rows} rows were appended, {len(self._indptr) - 1} were promised")
         self._flush(whole_shards=False)
         if self._flushed != self._arrays["data"].shape[0]:
             raise ValueError(f"{self._flushed} entries were appended, {self._arrays['data'].shape[0]} were promised")
-        self._root["X"].create_array("indptr", data=self._indptr)
-        # Annotations are small: one chunk each. (Said aloud, because anndata is about to change its default.)
-        with ad.settings.override(auto_shard_zarr_v3=False):
-            ad.io.write_elem(self._root, "obs", obs)
-            ad.io.write_elem(self._root, "var", var)
-            for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
-                ad.io.write_elem(self._root, name, {})
+        self._group.create_array("indptr", data=self._indptr)
 
 
 class CountsStore:
     """A counts store, open for reading.
 
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    layer
+        ``counts`` (raw) or ``corrected``. None: what embeddings, clusters and markers are made of, the corrected counts
+        where there are any.
+
     Attributes
     ----------
+    layer
+        Which matrix it is.
     shape
         Observations x features.
     values
         ``counts`` (int32) or ``relative`` (float32): what the entries are.
     obs, var
         Annotations, read on first use.
+
+    Raises
+    ------
+    KeyError
+        There is no such matrix, or the store is not complete.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, layer: str | None = None):
+        self._path = path
         self._root = zarr.open_group(path, mode="r")
-        self._matrix = self._root["X"]
+        self.layer: str = layer or self._root.attrs.get("served", COUNTS)
+        self._matrix = self._root["X" if self.layer == COUNTS else f"layers/{self.layer}"]
         self._indptr = self._matrix["indptr"][:]
         self.shape: tuple[int, int] = tuple(self._matrix.attrs["shape"])
         self.values: Literal["counts", "relative"] = self._root.attrs.get("values", "counts")
         self._obs: pd.DataFrame | None = None
         self._var: pd.DataFrame | None = None
+
+    @property
+    def raw(self) -> CountsStore:
+        """The raw counts of the same store."""
+        return self if self.layer == COUNTS else CountsStore(self._path, COUNTS)
+
+    @property
+    def totals(self) -> np.ndarray:
+        """Counts of every observation in this matrix, (n_obs,): what size normalisation divides by."""
+        column = "total_counts" if self.layer == COUNTS else "corrected_counts"
+        return self.obs[column].to_numpy(dtype=float)
 
     @property
     def obs(self) -> pd.DataFrame:
@@ -203,8 +285,3 @@ def batch_of(obs: pd.DataFrame) -> np.ndarray:
     if "batch" not in obs or (obs["batch"].astype(str) == "").all():
         return np.full(len(obs), "all", dtype=object)
     return obs["batch"].astype(str).to_numpy()
-
-
-def size_target(obs: pd.DataFrame, target_sum: float | None) -> float:
-    """Counts per observation after size normalisation: as configured, else the median of ``total_counts``."""
-    return float(obs["total_counts"].median()) if target_sum is None else float(target_sum)

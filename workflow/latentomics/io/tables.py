@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.problems import InputError, Problem
 
 #: Cells of a dense table parsed at once: bounds memory at about 8 bytes each.

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.io.tables import fault, open_binary, reading
 from latentomics.metagenome.taxon_formats import LINEAGE_COLUMNS, TaxonTable, lineages_of
 

@@ -19,7 +19,7 @@ import numpy as np
 from dnaio import SequenceRecord, records_are_mates
 from xopen import xopen
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.io.tables import fault, open_binary
 from latentomics.problems import InputError
 

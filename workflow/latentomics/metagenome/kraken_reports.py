@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.io.tables import fault
 from latentomics.metagenome import lineage
 from latentomics.metagenome.taxon_formats import TaxonTable, check_width, fields_of, lines_of

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from latentomics.config.sheet import PER_CELL, InputRow, closest
+from latentomics.config.confounding import PER_CELL
+from latentomics.config.row import InputRow, closest
 from latentomics.io.tables import fault
 from latentomics.metagenome.taxon_formats import metadata_table
 from latentomics.problems import InputError, Problem

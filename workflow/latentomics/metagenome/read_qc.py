@@ -20,7 +20,7 @@ import pandas as pd
 from dnaio import SequenceRecord
 
 from latentomics.config.reads import Reads, host_names
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.metagenome.complexity import Copies, is_complex
 from latentomics.metagenome.fastq import Chunk, open_writers, read_chunks, stored_chunks, write_chunk
 from latentomics.metagenome.host import Judge, open_judge, tool_of, tool_version

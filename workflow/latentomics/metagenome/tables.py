@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.io.tables import fault
 from latentomics.metagenome import lineage
 from latentomics.metagenome.biom_tables import read_biom

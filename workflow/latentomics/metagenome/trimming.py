@@ -18,7 +18,7 @@ from cutadapt.modifiers import AdapterCutter, ModificationInfo, NextseqQualityTr
 from dnaio import SequenceRecord
 
 from latentomics.config.reads import Reads
-from latentomics.config.sheet import InputRow
+from latentomics.config.row import InputRow
 from latentomics.metagenome.fastq import Chunk, read_chunks
 
 #: Reads of a run (of each mate) that are looked at for adapters and poly-G tails.

@@ -11,14 +11,11 @@ import numpy as np
 import pandas as pd
 
 from latentomics.reads.judge import bootstrap_rates, confusion_matrix
-from latentomics.reads.loader import n_batches
 from latentomics.reads.saved import BASELINES, load_any
 from latentomics.reads.scoring import logits_of
 from latentomics.reads.store import TEST, TRAIN, ReadStore
 
 COLUMNS = ("model", "share", "n_train", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "seconds")
-#: Optimiser steps that a network is given, at least, however few reads there are; but no more than with all reads.
-FEWEST_STEPS = 1000
 #: Test reads, at most: intervals of accuracy are then at most 0.5 percentage points wide.
 MOST_TEST = 200_000
 
@@ -73,8 +70,7 @@ def learning_curve(
             else:
                 from latentomics.reads.train import train_model
 
-                longer = stretched(fit, len(rows), len(everything))
-                facts = train_model(name, store, params, longer, seed, threads, folder, checkpoints, rows)
+                facts = train_model(name, store, params, fit, seed, threads, folder, checkpoints, rows)
             logits = logits_of(load_any(folder), store, test)
         found = bootstrap_rates(confusion_matrix(logits, labels), n_bootstrap, seed)
         values = (*map(float, found["accuracy"]), float(found["macro_f1"][0]), facts["training"]["seconds"])
@@ -86,17 +82,3 @@ def learning_curve(
 def subset(rows: np.ndarray, share: float) -> np.ndarray:
     """The first rows, at least one; a smaller share is part of every larger one."""
     return rows[: max(round(share * len(rows)), 1)]
-
-
-def stretched(fit: Any, n_rows: int, n_all: int) -> Any:
-    """The settings of a training for a subset: more epochs, so that it does not only lack reads but is trained as well.
-
-    An epoch of a hundredth of the reads is a hundredth of the steps; with the epochs of the whole data a network would
-    hardly leave its initial weights, and the curve would show that and not what the reads are worth. Epochs and patience
-    grow by the same factor: that which gives :data:`FEWEST_STEPS` steps, or those of all reads if these are fewer.
-    """
-    steps = fit.max_epochs * n_batches(n_rows, fit.batch_size)
-    wanted = max(min(FEWEST_STEPS, fit.max_epochs * n_batches(n_all, fit.batch_size)), steps)
-    # Rounded up, in whole numbers.
-    longer = {name: -(-getattr(fit, name) * wanted // steps) for name in ("max_epochs", "patience")}
-    return fit.model_copy(update=longer)

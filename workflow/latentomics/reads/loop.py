@@ -17,6 +17,7 @@ import pandas as pd
 
 from latentomics.embed.data import TrainingError
 from latentomics.reads.loader import Loader
+from latentomics.time_limit import cpu_time_limit
 
 #: Within an epoch a checkpoint is written this often.
 CHECKPOINT_SECONDS = 300.0
@@ -50,6 +51,11 @@ def run_training(
     DataFrame
         The columns of ``history.tsv``, and per epoch ``training`` (seconds without validation) and ``waited`` (seconds
         spent waiting for training reads).
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite, a CPU would take longer than the site's limit, or the training was told to end.
     """
     import lightning as L
     import torch
@@ -194,7 +200,15 @@ def run_training(
         precision=_precision(accelerator),
         max_epochs=fit.max_epochs,
         gradient_clip_val=CLIP,
-        callbacks=[EarlyStopping("validation", patience=fit.patience, check_on_train_epoch_end=True), Keeper()],
+        callbacks=[
+            EarlyStopping("validation", patience=fit.patience, check_on_train_epoch_end=True),
+            Keeper(),
+            cpu_time_limit(
+                name,
+                (min(fit.patience + 1, fit.max_epochs), fit.max_epochs),
+                "train it less (`max_epochs`, `min_steps` and `patience` of `classifier.fit`)",
+            ),
+        ],
         # One process, whatever a scheduler's variables say; resubmission is the workflow's.
         plugins=[LightningEnvironment()],
         logger=False,

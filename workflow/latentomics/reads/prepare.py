@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from latentomics.config.sheet import closest
+from latentomics.config.row import closest
 from latentomics.problems import InputError, Problem
 from latentomics.reads.bases import unpack
 from latentomics.reads.distinct import BEYOND, CONFLICT, DUPLICATE, Buckets, Distinct, distinct, sheet_of

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from latentomics.config.classifier import Classifier
-from latentomics.config.sheet import closest
+from latentomics.config.row import closest
 from latentomics.metagenome.fastq import open_reads
 from latentomics.problems import InputError, Problem
 

@@ -27,7 +27,7 @@ from latentomics.config.fingerprint import fingerprint
 from latentomics.embed.data import TrainingError
 from latentomics.embed.training import use_device
 from latentomics.reads.calibration import choose_threshold, confidences, fit_temperature
-from latentomics.reads.loader import Loader
+from latentomics.reads.loader import Loader, n_batches
 from latentomics.reads.loop import run_training
 from latentomics.reads.models.registry import MODELS, model
 from latentomics.reads.saved import LoadedModel, save_model
@@ -99,6 +99,7 @@ def train_model(
         )
     torch.manual_seed(seed)
     network = BothStrands(model(name).build(params, len(store.classes)))
+    fit = stretched(fit, len(rows))
     key = _key(name, network, store, rows, validation, params, fit, seed)
     checkpoints.mkdir(parents=True, exist_ok=True)
     checkpoint = checkpoints / f"{name}-{key}.ckpt"
@@ -124,6 +125,19 @@ def train_model(
     with contextlib.suppress(OSError):  # others may have theirs in it
         checkpoints.rmdir()
     return described
+
+
+def stretched(fit: Any, n_rows: int) -> Any:
+    """The settings of a training for so many reads: with few of them more epochs, so that the network is trained at all.
+
+    An epoch of a thousand reads is two steps, and a dozen epochs would hardly move a network from its initial weights: a
+    learning curve would show that, and not what the reads are worth. Epochs and patience grow by the same factor: that
+    which gives ``min_steps`` steps.
+    """
+    steps = fit.max_epochs * n_batches(n_rows, fit.batch_size)
+    # Rounded up, in whole numbers.
+    longer = {name: -(-getattr(fit, name) * max(fit.min_steps, steps) // steps) for name in ("max_epochs", "patience")}
+    return fit.model_copy(update=longer)
 
 
 def _validation_rows(store: ReadStore, share: float) -> np.ndarray:

@@ -29,6 +29,7 @@ _TEXT = frozenset(
         *("observation", "kind", "rule", "reason"),
         *("embedding", "device", "verdict", "stable", "chosen"),
         *("taxon", "lineage", "factor", "groups", "group", "reference", "note", "source", "control", "kept"),
+        *("technology", "method", "top_genes", "warnings"),
     }
 )
 
@@ -154,6 +155,11 @@ class ReportData:
         return self._tsv("ledger.tsv")
 
     # Per sample, and tables that only some assays write
+
+    @cached_property
+    def droplets(self) -> pd.DataFrame:
+        """Counts of the barcodes by their rank, and the share that was called, of every sample."""
+        return self._parquet("droplets.parquet")
 
     def table(self, name: str) -> pd.DataFrame:
         """``{name}.tsv`` of the results folder; empty if it was not written."""

@@ -14,6 +14,9 @@ from latentomics.report.section import Section
 SECTIONS: tuple[str, ...] = (
     "overview",
     "n_and_p",
+    "quantification",
+    "droplets",
+    "ambient",
     "quality",
     "reads",
     "taxa",
@@ -29,7 +32,16 @@ SECTIONS: tuple[str, ...] = (
     "methods",
 )
 #: Those that need no more than the joined samples: the page on samples and their quality.
-SAMPLE_SECTIONS: tuple[str, ...] = ("overview", "quality", "reads", "taxa", "ledger")
+SAMPLE_SECTIONS: tuple[str, ...] = (
+    "overview",
+    "quantification",
+    "droplets",
+    "ambient",
+    "quality",
+    "reads",
+    "taxa",
+    "ledger",
+)
 #: The chapter of the read classifier, built of a :class:`~latentomics.report.classifier.ClassifierData`.
 CLASSIFIER_SECTIONS: tuple[str, ...] = (
     "classifier_overview",

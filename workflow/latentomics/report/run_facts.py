@@ -11,6 +11,8 @@ import latentomics
 #: Packages whose versions decide the results.
 PACKAGES = (
     "snakemake",
+    "kb-python",
+    "cellbender",
     "scanpy",
     "anndata",
     "numpy",

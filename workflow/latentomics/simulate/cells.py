@@ -329,7 +329,7 @@ def _draw_sample(
     library[first] += library[n:]
     table = pd.DataFrame(
         {
-            "barcode": _barcodes(n, rng),
+            "barcode": barcodes(n, rng),
             "label": label,
             "partner": partner,
             "label_doublet": np.where(doublet, "doublet", "singlet"),
@@ -340,7 +340,8 @@ def _draw_sample(
     return counts, table
 
 
-def _barcodes(n: int, rng: np.random.Generator) -> list[str]:
+def barcodes(n: int, rng: np.random.Generator) -> list[str]:
+    """So many different barcodes of 16 bases, as Cell Ranger writes them."""
     found: dict[str, None] = {}
     while len(found) < n:
         letters = np.array(list("ACGT"))[rng.integers(4, size=(n - len(found), 16))]

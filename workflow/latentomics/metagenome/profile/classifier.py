@@ -15,7 +15,7 @@ import pandas as pd
 
 from latentomics.config.base import Section
 from latentomics.config.databases import lineage_for, read_lineages
-from latentomics.config.sheet import closest
+from latentomics.config.row import closest
 from latentomics.metagenome.profile.evidence import Observations, taxon_of
 from latentomics.metagenome.profile.genomes import Genome
 from latentomics.problems import InputError, Problem

@@ -31,6 +31,10 @@ _SCALES = {
 
 _UNITS = {
     "total_counts": "total counts",
+    "corrected_counts": "counts without ambient RNA",
+    "ambient_share": "ambient share of counts",
+    "scrublet_score": "Scrublet score",
+    "solo_score": "SOLO score",
     "n_genes": "detected genes",
     "n_taxa": "detected taxa",
     "unclassified_share": "unclassified share of reads",
@@ -177,7 +181,7 @@ def _columns(obs: pd.DataFrame, rows: np.ndarray) -> tuple[list[dict[str, Any]],
         if is_numeric_dtype(values) and not is_bool_dtype(values):
             numbers = values.to_numpy(dtype=np.float64)
             # A column of counts spans orders of magnitude: its colours are spread over the logarithm.
-            log = name in ("total_counts", "n_genes", "n_taxa") and np.nanmin(numbers) > 0
+            log = name in ("total_counts", "corrected_counts", "n_genes", "n_taxa") and np.nanmin(numbers) > 0
             shown = {"kind": "numeric", "values": packed(numbers[rows]), "log": bool(log)}
             columns.append({"name": str(name), "title": title} | shown)
             continue

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from latentomics.report import metagenome_methods
+from latentomics.report import cell_methods, metagenome_methods
 from latentomics.report.data import ReportData
 from latentomics.report.section import Section
 from latentomics.report.words import listed, percent, setting
 
 #: Package and what it did, in the order of the work; what only one assay uses comes first.
 _OWN_TOOLS = {
-    "scrna": (("scanpy", "quality metrics, gene selection, normalisation, Leiden clustering and UMAP"),),
+    "scrna": (
+        ("kb-python", "counting of reads by kallisto and bustools"),
+        ("cellbender", "removal of ambient RNA"),
+        ("scanpy", "quality metrics, gene selection, normalisation, Leiden clustering and UMAP"),
+    ),
     "metagenome": (
         ("cutadapt", "trimming"),
         ("dnaio", "reading and writing of reads"),
@@ -23,7 +27,7 @@ _OWN_TOOLS = {
     ),
 }
 _TOOLS = (
-    ("scvi-tools", "the scVI embedding"),
+    ("scvi-tools", "scVI"),
     ("torch", "the networks"),
     ("lightning", "training"),
     ("openTSNE", "t-SNE"),
@@ -68,7 +72,13 @@ def _used(data: ReportData, package: str) -> bool:
     if package in ("sourmash", "biom-format"):
         done = {str(p.get(key)) for p in data.sample_facts("profile") for key in ("profiler", "source")}
         return package.removesuffix("-format") in done
-    return package != "scvi-tools" or "scvi" in data.methods
+    if package == "kb-python":
+        return len(data.table("quantification")) > 0
+    if package == "cellbender":
+        return data.setting("ambient", "method") == "cellbender"
+    return (
+        package != "scvi-tools" or "scvi" in data.methods or "solo" in data.setting("doublets", "methods", default=[])
+    )
 
 
 def _text(data: ReportData) -> list[list[str]]:
@@ -80,12 +90,8 @@ def _text(data: ReportData) -> list[list[str]]:
         text += metagenome_methods.sentences(data)
         text = []
         paragraphs.append(text)
-    elif (mads := get("qc", "n_mads")) is not None:
-        text.append(
-            f"Cells further than {setting(mads)} median absolute deviations from their sample's median in log total "
-            "counts or log detected genes, or as far above it in mitochondrial share, were dropped (fixed limits where "
-            "the settings below name them); Scrublet scored doublets in each sample."
-        )
+    else:
+        text += cell_methods.sentences(data)
     if (n := data.verdict.get("n_selected")) is not None:
         text.append(f"{int(n):,} {data.features_noun} were selected for embedding.")
     if data.methods:
@@ -126,6 +132,8 @@ def _outline(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _loading(data: ReportData) -> list[tuple[str, str]]:
     root = f"results/{data.assay}"
+    # What the embeddings were made of.
+    layer = "counts" if data.store is None else data.store.layer
     code = [
         (
             "The joined result",
@@ -139,7 +147,7 @@ def _loading(data: ReportData) -> list[tuple[str, str]]:
                 "The scVI model",
                 "import scvi\n"
                 'selected = adata[:, adata.var["highly_variable"]].copy()\n'
-                'selected.X = selected.layers["counts"]\n'
+                f'selected.X = selected.layers["{layer}"]\n'
                 f'model = scvi.model.SCVI.load("{root}/models/scvi", adata=selected)\n'
                 "latent = model.get_latent_representation()",
             )

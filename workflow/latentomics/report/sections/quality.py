@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from latentomics.report.data import ReportData, natural_order
 from latentomics.report.encode import plotly_text
-from latentomics.report.figures import ACCENT, DANGER, FAINT, INK, Figure, axis, category_axis, figure, line
+from latentomics.report.figures import FAINT, Figure, axis, category_axis, figure
 from latentomics.report.palette import color
 from latentomics.report.section import Section
+from latentomics.report.violins import Metric, distributions
 from latentomics.report.words import number, percent
+from latentomics.scrna.doublets import registry
+from latentomics.scrna.doublets.decide import said_doublets
 
 #: Columns of samples.tsv that count dropped cells, and the reason in words.
 _REASONS = {
@@ -24,20 +26,14 @@ _REASONS = {
     "n_mito": "mitochondrial",
 }
 
-#: Metric of cells.parquet, its title, whether its axis is logarithmic, and its threshold columns of samples.tsv.
 _METRICS = (
-    ("total_counts", "counts per cell", True, ("min_counts", "max_counts")),
-    ("n_genes", "genes per cell", True, ("min_genes", "max_genes")),
-    ("mito_percent", "mitochondrial counts, %", False, ("max_mito_percent",)),
-    ("doublet_score", "doublet score", False, ("doublet_threshold",)),
+    Metric("total_counts", "counts per cell", log=True, limits=("min_counts", "max_counts")),
+    Metric("n_genes", "genes per cell", log=True, limits=("min_genes", "max_genes")),
+    Metric("mito_percent", "mitochondrial counts, %", limits=("max_mito_percent",)),
 )
 
 #: Most samples drawn; with more, those that lost the largest share of their cells.
 MAX_SAMPLES = 40
-_BINS = 64
-
-#: Colour of the cells that were dropped.
-DROPPED = color(3)
 
 
 def build(data: ReportData) -> Section | None:
@@ -50,8 +46,9 @@ def build(data: ReportData) -> Section | None:
     figures = {}
     if "n_kept" in samples:
         figures["kept"] = _kept_bars(rows)
-    if (distributions := _distributions(data.cells, rows)) is not None:
-        figures["distributions"] = distributions
+    methods = _doublet_methods(data.cells)
+    if (found := distributions(data.cells, rows, [*_METRICS, *_doublet_metrics(methods)])) is not None:
+        figures["distributions"] = found
     return Section(
         id="quality",
         title="Quality control",
@@ -63,6 +60,7 @@ def build(data: ReportData) -> Section | None:
             "cut": cut,
             "figures": list(figures),
             "qc": data.setting("qc", default={}),
+            "doublets": _doublets(data.cells, methods) if len(methods) > 1 else None,
             "truth": _truth(data.cells),
             "precision": _precision(samples),
         },
@@ -137,115 +135,47 @@ def _kept_bars(rows: pd.DataFrame) -> Figure:
     )
 
 
-def _distributions(cells: pd.DataFrame, rows: pd.DataFrame) -> Figure | None:
-    """One row per sample, one column per metric: all cells read as an outline, kept ones filled."""
-    metrics = [m for m in _METRICS if m[0] in cells and cells[m[0]].notna().any()]
-    if not metrics or not {"sample", "keep"} <= set(cells.columns):
+def _doublet_methods(cells: pd.DataFrame) -> dict[str, str]:
+    """Doublet callers whose own scores were kept: name and title."""
+    return {name: registry.method(name).TITLE for name in registry.METHODS if f"{name}_score" in cells}
+
+
+def _doublet_metrics(methods: dict[str, str]) -> list[Metric]:
+    """The score of every method; with one, or none that is known, the score that decided."""
+    if len(methods) < 2:
+        return [Metric("doublet_score", "doublet score", limits=("doublet_threshold",))]
+    return [Metric(f"{name}_score", f"{title} score", limits=(f"{name}_threshold",)) for name, title in methods.items()]
+
+
+def _doublets(cells: pd.DataFrame, methods: dict[str, str]) -> dict[str, Any]:
+    """How many cells of every sample each method calls doublets, how many all of them do, and how many were called."""
+    tested = cells[cells[[f"{name}_score" for name in methods]].notna().any(axis=1)]
+    calls = {title: tested[f"{name}_doublet"].fillna(False).astype(bool) for name, title in methods.items()}
+    columns = {
+        "Cells tested": pd.Series(True, index=tested.index),
+        **calls,
+        "All methods": pd.DataFrame(calls).all(axis=1),
+        "Called": tested["doublet"].astype(bool),
+    }
+    counts = pd.DataFrame(columns).groupby(tested["sample"].astype(str).to_numpy(), sort=False).sum()
+    precision = {title: _average_precision(tested, f"{name}_score") for name, title in methods.items()}
+    return {
+        "heads": list(columns),
+        "rows": [(sample, [int(n) for n in row]) for sample, row in zip(counts.index, counts.to_numpy(), strict=True)],
+        "precision": [(title, number(value)) for title, value in precision.items() if value is not None],
+    }
+
+
+def _average_precision(cells: pd.DataFrame, score: str) -> float | None:
+    """Of a score for the known doublets of all samples; None where they are not known, or all of one kind."""
+    from sklearn.metrics import average_precision_score
+
+    if "label_doublet" not in cells:
         return None
-    labels = [plotly_text(name) for name in rows.index]
-    height = max(26, min(64, 720 // len(rows)))
-    gap = 0.035
-    width = (1 - gap * (len(metrics) - 1)) / len(metrics)
-    layout: dict[str, Any] = {"yaxis": category_axis(labels, range=[len(rows) - 0.4, -0.6], showgrid=False)}
-    traces: list[dict[str, Any]] = []
-    sample = cells["sample"].astype(str).to_numpy()
-    keep = cells["keep"].to_numpy(dtype=bool)
-    for k, (metric, title, log, limits) in enumerate(metrics):
-        axis_id = "" if k == 0 else str(k + 1)
-        values = cells[metric].to_numpy(dtype=float)
-        values = np.log10(np.maximum(values, 1)) if log else values
-        finite = np.isfinite(values)
-        low, high = _span(values[finite])
-        ticks = _decades(low, high) if log else {}
-        domain = [k * (width + gap), k * (width + gap) + width]
-        layout[f"xaxis{axis_id}"] = axis(title, domain=domain, range=[low, high]) | ticks
-        edges = np.linspace(low, high, _BINS + 1)
-        for i, name in enumerate(rows.index):
-            mine = (sample == str(name)) & finite
-            place = {"xaxis": f"x{axis_id}", "yaxis": "y"}
-            shape = _violin(values[mine], values[mine & keep], edges)
-            if shape is None:
-                continue
-            middle, everything, kept = shape
-            median = 10 ** np.median(values[mine & keep]) if log else np.median(values[mine & keep])
-            hover = f"{labels[i]}<br>median {title}, kept cells: {number(float(median))}"
-            traces.append(_polygon(middle, everything, i, "rgba(213,94,0,0.4)", line(0.8, DROPPED), hover) | place)
-            traces.append(_polygon(middle, kept, i, ACCENT, line(1, ACCENT), hover) | place | {"opacity": 0.75})
-            at = float(np.median(values[mine & keep]))
-            traces.append(_tick(at, i, 0.3, line(2.5, INK)) | place)
-            for limit in limits:
-                value = rows.iloc[i].get(limit)
-                if value is None or pd.isna(value) or (log and value <= 0):
-                    continue
-                at = float(np.log10(value)) if log else float(value)
-                if low <= at <= high:
-                    traces.append(_tick(at, i, 0.44, line(2, DANGER)) | place)
-    return figure(
-        traces,
-        height=90 + height * len(rows),
-        margin={"l": 60, "r": 12, "t": 14, "b": 52},
-        hovermode="closest",
-        **layout,
-    )
-
-
-def _span(values: np.ndarray) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    pad = 0.03 * (high - low) or 0.5
-    return low - pad, high + pad
-
-
-def _decades(low: float, high: float) -> dict[str, Any]:
-    """Ticks of a hand-made log10 axis: 1, 2 and 5 of each decade if there is room."""
-    steps = (1, 2, 5) if high - low < 2 else (1, 3) if high - low < 3.2 else (1,)
-    marks = [step * 10**d for d in range(int(low), int(high) + 1) for step in steps]
-    marks = [m for m in marks if low <= np.log10(m) <= high]
-    return {
-        "tickmode": "array",
-        "tickvals": [float(np.log10(m)) for m in marks],
-        "ticktext": [f"{m // 1000:,}k" if m >= 1000 else str(m) for m in marks],
-    }
-
-
-def _violin(
-    everything: np.ndarray, kept: np.ndarray, edges: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Bin centres and both outlines as half-widths on one scale, so that what shows between them was dropped."""
-    if len(kept) == 0:
-        return None
-    kernel = np.exp(-0.5 * (np.arange(-4, 5) / 1.4) ** 2)
-    smooth = [np.convolve(np.histogram(v, edges)[0], kernel / kernel.sum(), mode="same") for v in (everything, kept)]
-    top = max(float(smooth[0].max()), 1e-12)
-    return (edges[:-1] + edges[1:]) / 2, smooth[0] / top, smooth[1] / top
-
-
-def _polygon(x: np.ndarray, half: np.ndarray, row: int, fill: str, edge: dict[str, Any], hover: str) -> dict[str, Any]:
-    inside = np.flatnonzero(half > 0.004)
-    first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
-    x, half = x[first:last], 0.4 * half[first:last]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": np.round(np.concatenate([x, x[::-1]]), 4),
-        "y": np.round(np.concatenate([row - half, (row + half)[::-1]]), 4),
-        "fill": "toself",
-        "fillcolor": fill,
-        "line": edge,
-        "text": hover,
-        "hoverinfo": "text",
-        "hoveron": "fills",
-    }
-
-
-def _tick(at: float, row: int, half: float, style: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [at, at],
-        "y": [row - half, row + half],
-        "line": style,
-        "hoverinfo": "skip",
-    }
+    truth = said_doublets(cells["label_doublet"])
+    usable = truth.notna() & cells[score].notna()
+    known = truth[usable].astype(bool)
+    return float(average_precision_score(known, cells.loc[usable, score])) if known.nunique() == 2 else None
 
 
 def _truth(cells: pd.DataFrame) -> list[dict[str, Any]]:

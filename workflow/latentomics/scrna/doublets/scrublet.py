@@ -9,41 +9,38 @@ the threshold is not used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from anndata import AnnData
 
 from latentomics.config.doublets import Doublets
+from latentomics.scrna.doublets.registry import DoubletCalls
+from latentomics.scrna.doublets.untested import too_few, untested
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+TITLE = "Scrublet"
+GPU = False
 
 
-@dataclass(frozen=True)
-class DoubletCalls:
-    """Doublet scores (shape (n_cells,), NaN if not tested), calls, the threshold used and a note for people."""
-
-    scores: np.ndarray
-    called: np.ndarray
-    threshold: float | None
-    note: str = ""
-
-
-def call_doublets(adata: AnnData, params: Doublets, seed: int) -> DoubletCalls:
+def call_doublets(counts: csr_matrix, params: Doublets, seed: int, threads: int) -> DoubletCalls:
     """Score and call doublets among the cells of one sample that passed QC.
 
     Parameters
     ----------
-    adata
-        Raw counts, cells x genes.
+    counts
+        Raw counts, (cells, genes).
+    threads
+        Not used: numpy's threads are limited from outside.
     """
     import scanpy as sc
+    from anndata import AnnData
 
-    untested = DoubletCalls(np.full(adata.n_obs, np.nan), np.zeros(adata.n_obs, dtype=bool), None)
-    if params.method == "none":
-        return untested
-    if adata.n_obs < params.min_cells:
-        note = f"{adata.n_obs} cells passed QC, fewer than doublets.min_cells ({params.min_cells}): no doublet test"
-        return DoubletCalls(untested.scores, untested.called, None, note)
-    work = AnnData(adata.X.astype(np.float32))
+    n_cells = counts.shape[0]
+    if n_cells < params.min_cells:
+        return too_few(n_cells, params.min_cells)
+    work = AnnData(counts.astype(np.float32))
     try:
         sc.pp.scrublet(
             work,
@@ -55,14 +52,14 @@ def call_doublets(adata: AnnData, params: Doublets, seed: int) -> DoubletCalls:
         )
     except ValueError as error:
         # Scrublet keeps genes found in three cells and the highly variable ones of them: too few may be left.
-        note = f"Scrublet cannot score these cells, no doublet test ({str(error).splitlines()[0]})"
-        return DoubletCalls(untested.scores, untested.called, None, note)
+        return untested(n_cells, f"Scrublet cannot score these cells, no doublet test ({str(error).splitlines()[0]})")
     # NaN, and so not called: cells in which Scrublet finds fewer than three of its genes.
     scores = work.obs["doublet_score"].to_numpy(dtype=float)
     threshold = work.uns["scrublet"].get("threshold")
+    nobody = np.zeros(n_cells, dtype=bool)
     if threshold is None:
         note = "Scrublet found no valley between its two modes: scores are kept, nobody is called a doublet"
-        return DoubletCalls(scores, untested.called, None, note)
+        return DoubletCalls(scores, nobody, None, note)
     called = scores > threshold
     seen = (work.uns["scrublet"]["doublet_scores_sim"] > threshold).mean()
     if params.threshold is None and called.any() and called.mean() >= seen:
@@ -70,5 +67,5 @@ def call_doublets(adata: AnnData, params: Doublets, seed: int) -> DoubletCalls:
             f"Scrublet's threshold ({threshold:.2g}) does not separate doublets: {called.mean():.0%} of the cells lie "
             f"above it, and {seen:.0%} of the simulated doublets; scores are kept, nobody is called a doublet"
         )
-        return DoubletCalls(scores, untested.called, None, note)
+        return DoubletCalls(scores, nobody, None, note)
     return DoubletCalls(scores, called, float(threshold))

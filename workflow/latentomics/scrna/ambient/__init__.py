@@ -1,0 +1,1 @@
+"""Removal of ambient RNA, the RNA of broken cells that every droplet takes up."""

@@ -1,0 +1,1 @@
+"""Which droplets of a raw matrix hold a cell."""

@@ -90,11 +90,16 @@ def write_sheet(folder: Path, rows: list[tuple[str, ...]]) -> None:
     sheet.to_csv(folder / "training.tsv", sep="\t", index=False)
 
 
+def write_study(name: str, mirror: Path, folder: Path, **changes: object) -> None:
+    """The training sheet and the config of a study."""
+    (folder / "config").mkdir(parents=True, exist_ok=True)
+    settings = {"training": "config/training.tsv", **STUDIES[name](mirror.absolute(), folder / "config"), **changes}
+    (folder / "config/config.yaml").write_text(yaml.safe_dump({"samples": None, "classifier": settings}))
+
+
 def run(name: str, mirror: Path, work: Path) -> Path:
     folder = (work / name).absolute()
-    (folder / "config").mkdir(parents=True, exist_ok=True)
-    settings = {"training": "config/training.tsv", **STUDIES[name](mirror.absolute(), folder / "config")}
-    (folder / "config/config.yaml").write_text(yaml.safe_dump({"samples": None, "classifier": settings}))
+    write_study(name, mirror, folder)
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--directory", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
     return folder / "results/reads"

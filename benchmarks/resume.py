@@ -1,6 +1,7 @@
 """Kill a run with ``kill -9``, start it again until it ends, and compare with an undisturbed run.
 
-Of real cells while scVI trains; of the demo's metagenomes (``demo``) during read QC, profiling and the VAE's training.
+Of real cells while scVI trains; of the demo's metagenomes (``demo``) during read QC, profiling and the VAE's training; of
+read classifiers of ten genera (``reads``) while each network trains, on two threads.
 
 export LATENTOMICS_MIRROR=/path/to/mirror   # or leave it out: then the files come from their public source
 .venv/bin/python benchmarks/resume.py sc_mixology --work WORK >> benchmarks/resume.md
@@ -19,10 +20,13 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from read_classifiers import write_study
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What may differ between two runs: times, paths, and the page that shows both.
 TIMED = {"benchmarks", "logs", "costs.tsv", "report.html", ".checked.json"}
+#: Of read classifiers, times stand beside the figures: their weights, their predictions and the tables of these are compared.
+TIMED_OF_READS = {"model.json", "history.tsv", "summary.json", "scores.tsv"}
 #: scvi-tools keeps more in this file than the weights; the weights are compared instead.
 MODEL = "scrna/models/scvi/model.pt"
 #: Where runs are killed: when this log was there, so many seconds later, and what must not be finished by then.
@@ -33,6 +37,10 @@ KILLS = {
         ("metagenome_profile/gut20.log", 0.5, "metagenome/samples/gut20/profile.parquet"),
         ("metagenome/embed/vae.log", 6, "metagenome/embeddings/vae.parquet"),
     ],
+    "reads": [
+        (f"reads/train/{name}.log", delay, f"reads/models/{name}/model.json")
+        for name, delay in (("cnn", 14), ("lstm", 25), ("transformer", 40))
+    ],
 }
 
 
@@ -42,6 +50,11 @@ def command(name: str, folder: Path) -> list[str]:
 
 
 def fetch(name: str, folder: Path) -> None:
+    if name == "reads":
+        drawn = {"reads_per_class": 6000, "length_mean": 75.0}
+        mirror = Path(os.environ["LATENTOMICS_MIRROR"])
+        write_study("genus", mirror, folder, drawn=drawn, fit={"max_epochs": 4, "min_steps": 1}, attributed_reads=0)
+        return
     if name == "demo":
         tool = ["latentomics.simulate", str(folder / "data/demo"), "--assay", "metagenome"]
     else:
@@ -71,11 +84,11 @@ def kill(name: str, folder: Path, log: str, delay: float, unfinished: str) -> fl
     return time.monotonic() - started
 
 
-def hashes(folder: Path) -> dict[str, str]:
+def hashes(folder: Path, timed: set[str]) -> dict[str, str]:
     results, found = folder / "results", {}
     for path in sorted(results.rglob("*")):
         name = path.relative_to(results)
-        if path.is_file() and not TIMED & set(name.parts):
+        if path.is_file() and not timed & set(name.parts):
             content = path.read_bytes().replace(str(folder).encode(), b"STUDY")
             found[str(name)] = hashlib.sha256(content).hexdigest()
     return found
@@ -101,10 +114,11 @@ def main() -> None:
     for folder in (undisturbed, killed):
         fetch(options.name, folder)
     whole = run(options.name, undisturbed)
-    kills = KILLS["demo" if options.name == "demo" else "cells"]
+    kills = KILLS.get(options.name, KILLS["cells"])
     until = [kill(options.name, killed, *where) for where in kills]
     rest = run(options.name, killed)
-    one, two = hashes(undisturbed), hashes(killed)
+    timed = TIMED | (TIMED_OF_READS if options.name == "reads" else set())
+    one, two = hashes(undisturbed, timed), hashes(killed, timed)
     different = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
     print(f"## {options.name}\n\n{date.today()}, by `benchmarks/{Path(__file__).name} {options.name}`.\n")
     print(f"- Undisturbed: {whole:.0f} s.")

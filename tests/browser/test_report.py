@@ -299,7 +299,7 @@ def test_corrected_counts_and_two_doublet_callers(visit: Callable[..., Visit], t
     axes = seen.page.locator("#quality [data-figure=distributions] .infolayer").text_content()
     assert "SOLO score" in axes
     assert seen.page.locator("#ambient [data-figure=shares] .scatterlayer .trace").count() == 9
-    seen.page.select_option("#embeddings [data-role=column]", label="ambient share")
+    seen.page.select_option("#embeddings [data-role=column]", label="ambient share of counts")
     assert seen.complaints == []
 
 

@@ -112,8 +112,8 @@ def test_rules_that_train_a_network_ask_for_a_gpu(finished: Study) -> None:
     assert re.search(r"^\s+gpu=1,$", rule, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("rule", ["reads_train", "reads_curve_gpu"])
-def test_rules_that_train_read_classifiers_ask_for_a_gpu(rule: str) -> None:
+@pytest.mark.parametrize("rule", ["reads_train", "reads_curve_gpu", "scrna_doublets", "scrna_ambient_gpu"])
+def test_other_rules_that_train_a_network_ask_for_a_gpu(rule: str) -> None:
     text = re.split(rf"^(?:use )?rule (?:{rule}:|\w+ as {rule} with:)", RULES, flags=re.MULTILINE)[1]
     assert re.search(r"^\s+gpu=1,$", re.split(r"^(?:use )?rule ", text, flags=re.MULTILINE)[0], flags=re.MULTILINE)
 

@@ -135,7 +135,8 @@ skipped. Everything is checked before the first job, and every fault is listed w
 | `assay` | yes | `scrna` or `metagenome` |
 | `path` | yes | file or 10x folder; of paired FASTQ the first reads. Relative paths are relative to the sheet and may not leave the study's folder; absolute paths may point anywhere. |
 | `format` | no | {formats}; recognised by name where empty |
-| `path_2`, `path_3` | no | FASTQ of the second reads: of metagenomes the mates; of cells the files of the technology in its own order (10x: `path` is R1 with barcode and UMI, `path_2` is R2; 10x v1 has three) |
+| `path_2` | no | FASTQ of the second reads: of metagenomes the mates; of cells the technology's second file (10x: `path` is R1 with barcode and UMI, `path_2` is R2) |
+| `path_3` | no | FASTQ of cells: the third file of technologies that have three (10x v1) |
 | `technology` | no | of FASTQ of cells: how the reads are built, where it is not `quantify.technology` |
 | `droplets` | no | of matrices of cells: `raw` (with empty droplets: cells are called) or `filtered`; recognised by the counts per barcode where empty |
 | `layer` | no | for `.h5ad`: where the counts are: `X` (default), `raw` or a layer's name |

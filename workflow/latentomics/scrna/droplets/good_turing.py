@@ -62,7 +62,7 @@ def good_turing_shares(counts: np.ndarray) -> np.ndarray:
     """Share of every gene in the pool, (n_genes,), all positive and summing to 1.
 
     As ``DropletUtils::ambientProfileEmpty`` does it: genes without a count divide P0 among them. Where P0 is zero, or all
-    of it, a pseudo-count of 1 is divided among the genes that would have no share.
+    of it, a pseudo-count of 1 is divided among the genes that would have no share (of a single count, half of it).
 
     Parameters
     ----------
@@ -79,6 +79,7 @@ def good_turing_shares(counts: np.ndarray) -> np.ndarray:
     shares = per_value[where]
     absent = shares <= 0
     if absent.any():
-        shares[~absent] *= 1 - 1 / total
-        shares[absent] = 1 / total / absent.sum()
+        pseudo = min(1 / total, 0.5)
+        shares[~absent] *= 1 - pseudo
+        shares[absent] = pseudo / absent.sum()
     return shares / shares.sum()

@@ -309,6 +309,17 @@ def test_a_sample_without_cells(tmp_path, droplets):
         make(row, cells=Cells(retain=10**6))
 
 
+def test_reads_that_did_not_map_are_named_where_no_cell_is_left(tmp_path):
+    few = np.eye(4, 20, dtype=np.int32)
+    path = write_format(tmp_path, "h5ad", few, pd.DataFrame(index=list("abcd")), one_sample()[2].iloc[:20])
+    warning = {"what": "sample 'S': only 1.2% of its 25000 reads map", "hint": "is it the right reference?"}
+    row = sheet_row(tmp_path / "R1.fastq.gz", "fastq")
+    with pytest.raises(InputError) as error:
+        process_sample([row], Judging(GENE_SETS, Cells(retain=10**6)), path, {"warnings": [warning]})
+    assert [p.severity for p in error.value.problems] == ["error", "warning"]
+    assert "only 1.2%" in error.value.problems[1].what
+
+
 def test_calls_of_another_kind_decide(h5ad):
     row = sheet_row(h5ad, "h5ad", hashing="obs:label_doublet")
     cells = make(row, OPEN, Doublets(methods=[], given="hashing")).cells

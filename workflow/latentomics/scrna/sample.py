@@ -119,7 +119,7 @@ def process_sample(
     calling = call_cells(adata.X, judging.cells, judging.seed, said)
     droplets = rank_curve(np.asarray(adata.X.sum(axis=1)).ravel(), calling.called)
     if not calling.called.any():
-        raise InputError(_no_cells(sample, file, calling))
+        raise InputError([_no_cells(sample, file, calling), *_of_reads(file, quantification)])
     adata = adata if calling.called.all() else adata[calling.called].copy()
     covariates = resolve_covariates(adata, rows[0])
     organism = ingest["organism"] if judging.organism == "auto" else judging.organism
@@ -144,7 +144,7 @@ def process_sample(
     tables = {name: calls_table(found, cells.index[passed]) for name, found in calls.items()}
     cells = decide(cells, tables, judging.doublets, cells.get(judging.doublets.given))
     if not cells["keep"].any():
-        raise InputError(all_cells_fail(sample, file, cells))
+        raise InputError([all_cells_fail(sample, file, cells), *_of_reads(file, quantification)])
     var = adata.var[["ensembl", "symbol"]]
     if calling.ambient is not None:
         var = var.assign(ambient=calling.ambient)
@@ -176,6 +176,12 @@ def _no_cells(sample: str, file: str, calling: Calling) -> Problem:
     hint = "is the library empty? `cells.lower` and `cells.method` in the config say how cells are called; a matrix of "
     hint += "cells alone is said to be one by `filtered` in the sheet's column `droplets`."
     return Problem(file, what, hint, key="cells")
+
+
+def _of_reads(file: str, quantification: dict[str, Any] | None) -> list[Problem]:
+    """What was odd about the reads: the likely cause where no cell is left."""
+    found = (quantification or {}).get("warnings", [])
+    return [Problem(file, one["what"], one["hint"], severity="warning") for one in found]
 
 
 def _described(calling: Calling) -> dict[str, Any]:

@@ -65,10 +65,15 @@ def test_package_of_the_checkout_comes_first_and_once(monkeypatch: pytest.Monkey
     assert os.environ["PYTHONPATH"] == os.pathsep.join(["/mine", "/other"])
 
 
-def test_waiting_threads_sleep_unless_the_site_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_soon_sleep_unless_the_site_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    share_cores()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    for said, expected in ((None, "5000"), ("7", "7")):
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+        if said:
+            monkeypatch.setenv("GOMP_SPINCOUNT", said)
+        share_cores()
+        assert os.environ["GOMP_SPINCOUNT"] == expected
+    monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     share_cores()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert "GOMP_SPINCOUNT" not in os.environ

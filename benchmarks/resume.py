@@ -1,7 +1,7 @@
 """Kill a run with ``kill -9``, start it again until it ends, and compare with an undisturbed run.
 
 Of real cells while scVI trains; of the demo's metagenomes (``demo``) during read QC, profiling and the VAE's training; of
-read classifiers of ten genera (``reads``) while each network trains, on two threads.
+read classifiers of ten genera (``reads``) while the CNN trains, on two threads.
 
 export LATENTOMICS_MIRROR=/path/to/mirror   # or leave it out: then the files come from their public source
 .venv/bin/python benchmarks/resume.py sc_mixology --work WORK >> benchmarks/resume.md
@@ -37,10 +37,7 @@ KILLS = {
         ("metagenome_profile/gut20.log", 0.5, "metagenome/samples/gut20/profile.parquet"),
         ("metagenome/embed/vae.log", 6, "metagenome/embeddings/vae.parquet"),
     ],
-    "reads": [
-        (f"reads/train/{name}.log", delay, f"reads/models/{name}/model.json")
-        for name, delay in (("cnn", 14), ("lstm", 25), ("transformer", 40))
-    ],
+    "reads": [("reads/train/cnn.log", 14, "reads/models/cnn/model.json")],
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 from latentomics.config.ingest import Ingest
 from latentomics.config.model import Config
 from latentomics.config.qc import QC
+from latentomics.config.quantify import Quantify
 from latentomics.config.row import InputRow
 from latentomics.config.sheet import Sheet
 from latentomics.io import checks, preflight
@@ -46,6 +47,7 @@ class Preflight:
         self.gene_sets.write_bytes(GENE_SETS.read_bytes())
         self.looked: list[str] = []
         self.said: list[str] = []
+        self.quantify = Quantify()
 
     @staticmethod
     def row(number: int, sample: str, path: Path, **more) -> InputRow:
@@ -55,7 +57,7 @@ class Preflight:
         self.looked.clear()
         self.said.clear()
         sheet = Sheet(self.root / "samples.tsv", tuple(self.rows), ())
-        config = Config(qc=qc or QC(), ingest=Ingest(organism=organism))
+        config = Config(qc=qc or QC(), ingest=Ingest(organism=organism), quantify=self.quantify)
         return check_inputs(sheet, config, self.gene_sets, self.memory, workers, self.said.append)
 
 
@@ -137,6 +139,18 @@ def test_what_judges_the_cells_counts(study, monkeypatch, change):
         monkeypatch.setattr(preflight, "fingerprint", lambda *_: "another")
     study.run(qc=QC(n_mads=4) if change == "qc" else None, organism="mouse" if change == "organism" else "human")
     assert study.looked == ["A", "B", "C"]
+
+
+def test_a_mended_list_of_barcodes_is_looked_at_again(study, tmp_path):
+    listed = tmp_path / "barcodes.txt"
+    listed.write_text("ACGT\n")
+    study.quantify = Quantify(whitelist=str(listed))
+    study.run()
+    study.run()
+    assert not any("Checking" in line for line in study.said)
+    listed.write_text("ACGT\nTTTT\n")
+    study.run()
+    assert any("Checking 3" in line for line in study.said)
 
 
 def test_a_row_may_move_in_the_sheet(study):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -23,6 +22,7 @@ import numpy as np
 from latentomics.config.fingerprint import fingerprint
 from latentomics.config.model import Config
 from latentomics.config.quantify import Quantify
+from latentomics.config.quantify_study import whitelist_file
 from latentomics.config.row import InputRow
 from latentomics.config.sheet import Sheet
 from latentomics.problems import InputError, Problem
@@ -53,6 +53,7 @@ def check_inputs(
     """
     settings = [config.qc, config.cells, config.ingest, config.quantify]
     judge = (*(part.model_dump_json() for part in settings), gene_sets.read_bytes(), fingerprint(Path(__file__)))
+    judge += (_stamp(whitelist_file(config.quantify, Path.cwd())),)
     known = _read(memory)
     # QC judges whole samples: not the rows of one that is merged from several.
     alone = {name: len(rows) == 1 for name, rows in sheet.samples("scrna").items()}
@@ -80,8 +81,15 @@ def _read(memory: Path) -> dict[str, Any]:
 
 def _key(row: InputRow, alone: bool, judge: tuple) -> str:
     """Hash of all that the findings on a row depend on."""
-    files = [(str(f), os.stat(f).st_size, os.stat(f).st_mtime_ns) for f in row.files()]
+    files = [_stamp(file) for file in row.files()]
     return hashlib.sha256(repr((row.as_dict(), files, alone, judge)).encode()).hexdigest()[:24]
+
+
+def _stamp(file: Path | None) -> tuple[str, int, int] | None:
+    """What changes when a file does; None where there is none."""
+    if file is None or not file.exists():
+        return None
+    return str(file), file.stat().st_size, file.stat().st_mtime_ns
 
 
 def _each(looks: Sequence[Callable[[], dict]], workers: int) -> Iterator[dict]:

@@ -16,7 +16,8 @@ class Doublets(Section):
     methods: list[MethodName] = Field(
         ["scrublet"],
         description="Doublet callers, run per sample: `scrublet` (Wolock et al. 2019), `solo` (Bernstein et al. 2020; GPU). "
-        "`[]`: none. The scores of each are kept. SOLO's average precision was below Scrublet's on all data tried (benchmarks/doublets.md).",
+        "`[]`: none. The scores of each are kept."
+        " SOLO's average precision was below Scrublet's on all data tried (benchmarks/doublets.md).",
     )
     call: Literal["auto", "vote", "none", *registry.METHODS] = Field(  # type: ignore[valid-type]
         "auto",

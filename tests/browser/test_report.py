@@ -12,8 +12,10 @@ import pytest
 from make_metagenome_results import make_metagenome_results
 from make_raw_inputs import SOUP
 from make_results import HOSTILE, MARKUP, make_results
+from make_usage import make_records
 
 from latentomics.report.page import write_report
+from latentomics.resources.account import job_table
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
 
@@ -305,13 +307,14 @@ def test_corrected_counts_and_two_doublet_callers(visit: Callable[..., Visit], t
 
 @pytest.fixture(scope="module")
 def chapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cells and metagenomes in one page."""
+    """Cells, metagenomes and what the jobs needed in one page."""
     folder = tmp_path_factory.mktemp("chapters")
     make_results(folder / "scrna", n_cells=300, n_genes=60)
     make_metagenome_results(folder / "metagenome")
     out = folder / "report.html"
     folders = {assay: folder / assay for assay in ("scrna", "metagenome")}
-    write_report(folders, out, "Test study", max_points=1500, max_genes=40, n_top_markers=3, seed=0)
+    limits = {"max_points": 1500, "max_genes": 40, "n_top_markers": 3, "seed": 0}
+    write_report(folders, out, "Test study", **limits, jobs=job_table(make_records()))
     return out
 
 
@@ -370,3 +373,24 @@ def test_abundance_below_zero_is_coloured(visit: Callable[..., Visit], chapters:
         "#scrna-embeddings [data-role=status]"
     )
     assert seen.complaints == []
+
+
+@pytest.mark.parametrize(("width", "n_columns"), [(1400, 2), (420, 1)])
+def test_resources_fit_the_page_and_their_points_name_the_job(
+    visit: Callable[..., Visit], chapters: Path, width: int, n_columns: int
+) -> None:
+    seen = visit(reduced_motion="reduce")
+    seen.page.set_viewport_size({"width": width, "height": 900})
+    seen.open(chapters)
+    boxes = [card.bounding_box() for card in seen.page.locator("#run-resources .card").all()]
+    assert len({round(box["x"]) for box in boxes}) == n_columns
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    # The flagged point is drawn last, on top of the others; plotly itself listens in front of all of them.
+    flagged = seen.page.locator("#run-resources [data-figure=memory] .scatterlayer .trace").last.locator("path.point")
+    flagged.hover(force=True)
+    seen.page.wait_for_selector("#run-resources [data-figure=memory] .hoverlayer .hovertext")
+    label = seen.page.text_content("#run-resources [data-figure=memory] .hoverlayer")
+    assert f"sample {HOSTILE}" in label
+    assert "231" in label
+    assert seen.complaints == []
+    assert seen.dialogs == []

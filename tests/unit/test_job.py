@@ -8,22 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from run_job import WORKFLOW, run_job
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
+from latentomics.config.fingerprint import fingerprint
 
 
-def run(body: str, log: Path, before: str = "") -> tuple[subprocess.CompletedProcess[str], str]:
+def run(
+    body: str, log: Path, before: str = "", resources: str = "{}", **env: str
+) -> tuple[subprocess.CompletedProcess[str], str]:
     """Run a script whose job has this body; the second value is its log."""
-    indented = "\n".join("    " + line for line in body.splitlines())
-    code = (
-        f"import os, sys, subprocess\nfrom latentomics.io.job import job\n{before}\n"
-        f"with job({str(log)!r}, 'Sample A'):\n{indented}\nprint('after the job')\n"
-    )
-    env = {**os.environ, "PYTHONPATH": str(WORKFLOW), "PYTHONIOENCODING": "utf-8"}
-    env.pop("PYTHONUNBUFFERED", None)  # it would hide output that is still waiting in a buffer
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, text=True, capture_output=True, timeout=120, check=False
-    )
+    done = run_job(body, log, before, resources, **env)
     return done, log.read_text("utf-8") if log.is_file() else ""
 
 
@@ -109,3 +103,32 @@ def test_nothing_heavy_before_the_log_is_open():
     env = {**os.environ, "PYTHONPATH": str(WORKFLOW)}
     done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("resources", "slurm", "seen"),
+    [
+        ("{}", True, ""),
+        ("{'gpu': 0}", True, ""),
+        ("{'gpu': 1}", True, "0,1"),
+        ("{'gres': 'gpu:a100:1'}", True, "0,1"),
+        ("{}", False, "0,1"),
+    ],
+)
+def test_under_slurm_a_job_sees_only_gpus_that_it_asked_for(tmp_path, resources, slurm, seen):
+    env = {"CUDA_VISIBLE_DEVICES": "0,1", **({"SLURM_JOB_ID": "7"} if slurm else {})}
+    body = "print(repr(os.environ['CUDA_VISIBLE_DEVICES']), 'torch' in sys.modules)"
+    log = run(body, tmp_path / "a.log", resources=resources, **env)[1]
+    assert log == f"{seen!r} False\nafter the job\n"
+
+
+def test_how_usage_is_recorded_is_in_no_code_hash(tmp_path, monkeypatch):
+    """Another prediction of memory must not make anything anew."""
+    script = tmp_path / "rule.py"
+    script.write_text("from latentomics.io.job import job")
+    reached = []
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reached.append(path) or read(path))
+    fingerprint(script)
+    assert WORKFLOW / "latentomics/io/job.py" in reached
+    assert not [path for path in reached if "resources" in path.parts]

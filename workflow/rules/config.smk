@@ -25,7 +25,6 @@ from latentomics.config.environment import (
 )
 from latentomics.config.fingerprint import fingerprint
 from latentomics.config.load import load_config, read_yaml
-from latentomics.config.needs import memory, minutes
 from latentomics.config.paths import of_study
 from latentomics.config.quantify_study import quantify_problems
 from latentomics.config.sheet import NO_SAMPLES, read_sheet
@@ -33,6 +32,7 @@ from latentomics.config.study import chosen_database, host_problems, study_probl
 from latentomics.embed import registry as embedding_registry
 from latentomics.problems import listing
 from latentomics.reads.models import registry as model_registry
+from latentomics.resources.predict import memory, minutes
 
 share_package(workflow.basedir)
 share_cores()

@@ -118,6 +118,11 @@ def read_files(wildcards):
     return files_of(METAGENOMES[wildcards.sample])
 
 
+def unprofiled_files(wildcards):
+    """What a profile is made of, while the reads are not yet trimmed."""
+    return [*read_files(wildcards), DATABASE_FOLDER]
+
+
 def read_rows(wildcards):
     """How the reads are found; a covariate that changes is no reason to trim them again."""
     return [{**row.as_dict(), "covariates": {}} for row in METAGENOMES[wildcards.sample]]

@@ -1,7 +1,8 @@
 """Judge the embeddings, join everything for the user, and write the page.
 
 Inputs:  all of results/{assay}
-Outputs: results/{assay}/{scores.tsv,costs.tsv,verdict.json,{assay}.h5ad}, results/{quality,report}.html
+Outputs: results/{assay}/{scores.tsv,costs.tsv,verdict.json,{assay}.h5ad},
+         results/{quality,report}.html, results/resources.tsv
 """
 
 
@@ -133,6 +134,7 @@ rule report_page:
     output:
         html=report("results/report.html", caption="../report/page.rst", category="Report"),
         runs=expand("results/{assay}/run.json", assay=ASSAYS),
+        resources="results/resources.tsv",
     log:
         "results/logs/report.log",
     benchmark:
@@ -141,8 +143,8 @@ rule report_page:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory("report"),
-        runtime=minutes("report"),
+        mem_mb=memory("report_page"),
+        runtime=minutes("report_page"),
     params:
         assays=ASSAYS,
         methods=METHODS,

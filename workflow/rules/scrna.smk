@@ -145,8 +145,8 @@ rule scrna_ambient:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=memory("scrna_ambient"),
-        runtime=minutes("scrna_ambient"),
+        mem_mb=memory("scrna_ambient", counts_files),
+        runtime=minutes("scrna_ambient", counts_files),
     params:
         rows=sample_rows,
         ambient=section("ambient"),

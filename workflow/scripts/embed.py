@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 name = snakemake.wildcards.method
-with job(snakemake.log[0], f"Embedding by {name}"):
+with job(snakemake, f"Embedding by {name}"):
     import pandas as pd
 
     from latentomics.assays.registry import assay

@@ -2,7 +2,7 @@
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Choosing features"):
+with job(snakemake, "Choosing features"):
     from latentomics.assays.registry import assay
     from latentomics.embed.data import check_enough
     from latentomics.io.store import CountsStore

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Joining the final file"):
+with job(snakemake, "Joining the final file"):
     import pandas as pd
 
     from latentomics.assays.registry import assay

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Layouts of {snakemake.wildcards.method}"):
+with job(snakemake, f"Layouts of {snakemake.wildcards.method}"):
     import pandas as pd
 
     from latentomics.cluster.graph import load_graph

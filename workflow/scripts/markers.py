@@ -2,7 +2,7 @@
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Markers on {snakemake.wildcards.method}"):
+with job(snakemake, f"Markers on {snakemake.wildcards.method}"):
     import pandas as pd
 
     from latentomics.assays.registry import assay

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Database {snakemake.params.database['name']}"):
+with job(snakemake, f"Database {snakemake.params.database['name']}"):
     from latentomics.config.databases import Database
     from latentomics.metagenome.profile.run import prepare_database
 

@@ -2,7 +2,7 @@
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Diversity and associations"):
+with job(snakemake, "Diversity and associations"):
     import pandas as pd
 
     from latentomics.config.associations import Associations

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Host {snakemake.wildcards.host}"):
+with job(snakemake, f"Host {snakemake.wildcards.host}"):
     from latentomics.metagenome.host import build_index, choose_tool
 
     tool = choose_tool(snakemake.params.tool)

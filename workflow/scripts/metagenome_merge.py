@@ -5,7 +5,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Joining the profiles"):
+with job(snakemake, "Joining the profiles"):
     import pandas as pd
 
     from latentomics.config.row import InputRow

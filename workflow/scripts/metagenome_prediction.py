@@ -2,7 +2,7 @@
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Prediction"):
+with job(snakemake, "Prediction"):
     from latentomics.config.prediction import Prediction
     from latentomics.embed.registry import method
     from latentomics.io.store import CountsStore

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Profiles of {len(snakemake.params.samples)} samples"):
+with job(snakemake, f"Profiles of {len(snakemake.params.samples)} samples"):
     from latentomics.config.profile import Profile
     from latentomics.metagenome.profile.run import profile_samples, write_profiles
 

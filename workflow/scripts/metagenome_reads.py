@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Reads of sample {snakemake.wildcards.sample}"):
+with job(snakemake, f"Reads of sample {snakemake.wildcards.sample}"):
     from latentomics.config.reads import Reads, host_names
     from latentomics.config.row import InputRow
     from latentomics.metagenome.read_qc import clean, write_cleaned

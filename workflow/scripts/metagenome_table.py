@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Taxon table {snakemake.wildcards.sample}"):
+with job(snakemake, f"Taxon table {snakemake.wildcards.sample}"):
     from latentomics.config.row import InputRow
     from latentomics.metagenome.tables import read_table, write_table
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Writing the page on quality"):
+with job(snakemake, "Writing the page on quality"):
     from latentomics.report.page import write_quality
 
     write_quality(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Attribution of {snakemake.wildcards.classifier}"):
+with job(snakemake, f"Attribution of {snakemake.wildcards.classifier}"):
     from latentomics.embed.training import use_device
     from latentomics.reads.attribution import attribute_model
     from latentomics.reads.saved import load_model

@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 name = snakemake.wildcards.classifier
-with job(snakemake.log[0], f"Baseline {name}"):
+with job(snakemake, f"Baseline {name}"):
     from latentomics.reads.baselines import fit_baseline
     from latentomics.reads.store import ReadStore
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 name = snakemake.wildcards.classifier
-with job(snakemake.log[0], f"Learning curve of {name}"):
+with job(snakemake, f"Learning curve of {name}"):
     from latentomics.config.classifier import Training
     from latentomics.reads.curve import learning_curve
     from latentomics.reads.models import registry

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Training data of the read classifiers"):
+with job(snakemake, "Training data of the read classifiers"):
     from latentomics.config.classifier import Classifier
     from latentomics.config.training_sheet import TrainingRow
     from latentomics.reads.prepare import ledger, prepare

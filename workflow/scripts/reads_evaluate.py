@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Judging {snakemake.wildcards.classifier}"):
+with job(snakemake, f"Judging {snakemake.wildcards.classifier}"):
     from latentomics.embed.training import use_device
     from latentomics.reads.saved import load_any
     from latentomics.reads.scoring import evaluate

@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 sample, name = snakemake.wildcards.sample, snakemake.params.apply
-with job(snakemake.log[0], f"Sample {sample}: classes of reads"):
+with job(snakemake, f"Sample {sample}: classes of reads"):
     import json
 
     from latentomics.embed.training import use_device

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Comparing the read classifiers"):
+with job(snakemake, "Comparing the read classifiers"):
     from latentomics.reads.scoring import join_scores, write_json
 
     names = [*snakemake.params.networks, *snakemake.params.baselines]

@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 name = snakemake.wildcards.classifier
-with job(snakemake.log[0], f"Training of {name}"):
+with job(snakemake, f"Training of {name}"):
     from latentomics.config.classifier import Training
     from latentomics.reads.models.registry import model
     from latentomics.reads.store import ReadStore

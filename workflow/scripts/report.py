@@ -5,9 +5,11 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Writing the report"):
+with job(snakemake, "Writing the report"):
     from latentomics.report.page import write_report
     from latentomics.report.run_facts import run_facts
+    from latentomics.resources.account import job_table, rule_table
+    from latentomics.resources.usage import read_usage
 
     config = snakemake.params.config
     folders = {}
@@ -21,6 +23,8 @@ with job(snakemake.log[0], "Writing the report"):
             snakemake.params.normalisation[assay],
         )
         Path(run).write_text(json.dumps(facts, indent=1) + "\n")
+    jobs = job_table(read_usage(Path("results/usage")))
+    rule_table(jobs).to_csv(snakemake.output.resources, sep="\t", index=False, float_format="%.6g")
     write_report(
         folders,
         Path(snakemake.output.html),
@@ -30,4 +34,5 @@ with job(snakemake.log[0], "Writing the report"):
         n_top_markers=config["markers"]["n_top"],
         seed=config["seed"],
         classifier=Path("results/reads") if snakemake.input.classifier else None,
+        jobs=jobs,
     )

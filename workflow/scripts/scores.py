@@ -5,7 +5,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Judging the embeddings"):
+with job(snakemake, "Judging the embeddings"):
     import numpy as np
     import pandas as pd
 

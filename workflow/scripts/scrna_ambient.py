@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 sample = snakemake.wildcards.sample
-with job(snakemake.log[0], f"Ambient RNA of sample {sample}"):
+with job(snakemake, f"Ambient RNA of sample {sample}"):
     from latentomics.config.ambient import Ambient
     from latentomics.config.row import InputRow
     from latentomics.scrna.ambient.correct import remove_ambient

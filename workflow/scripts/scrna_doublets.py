@@ -5,7 +5,7 @@ from pathlib import Path
 from latentomics.io.job import job
 
 caller = snakemake.wildcards.caller
-with job(snakemake.log[0], f"Doublets of sample {snakemake.wildcards.sample} by {caller}"):
+with job(snakemake, f"Doublets of sample {snakemake.wildcards.sample} by {caller}"):
     from latentomics.config.doublets import Doublets
     from latentomics.scrna.doublets.run import run_caller, write_calls
 

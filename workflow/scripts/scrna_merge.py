@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Joining the samples"):
+with job(snakemake, "Joining the samples"):
     from latentomics.config.doublets import Doublets
     from latentomics.scrna.merge import gather, merge_samples
 

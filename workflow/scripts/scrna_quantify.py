@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Quantification of sample {snakemake.wildcards.sample}"):
+with job(snakemake, f"Quantification of sample {snakemake.wildcards.sample}"):
     from latentomics.config.quantify import Quantify
     from latentomics.config.row import InputRow
     from latentomics.scrna.quantify.sample import quantify_sample

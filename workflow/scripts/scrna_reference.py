@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], "Reference of the cells' reads"):
+with job(snakemake, "Reference of the cells' reads"):
     from latentomics.config.quantify import Quantify
     from latentomics.scrna.quantify.reference import build_reference
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from latentomics.io.job import job
 
-with job(snakemake.log[0], f"Sample {snakemake.wildcards.sample}"):
+with job(snakemake, f"Sample {snakemake.wildcards.sample}"):
     import json
 
     from latentomics.config.cells import Cells

@@ -1,4 +1,4 @@
-"""How a rule's script runs: everything it prints goes to its log, and expected failures say what to do."""
+"""How a rule's script runs: what it prints goes to its log, what it uses is recorded, failures say what to do."""
 
 from __future__ import annotations
 
@@ -7,28 +7,38 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
-def job(log: str, what: str) -> Iterator[None]:
-    """Redirect output (also of libraries written in C) to ``log``; end a failed job with one clear paragraph.
+def job(snakemake: Any, what: str) -> Iterator[None]:
+    """Redirect output (also of libraries written in C) to the log; end a failed job with one clear paragraph.
+
+    Under Slurm, GPUs that the rule did not ask for are hidden. What the job uses is recorded
+    (:mod:`latentomics.resources.usage`).
 
     Parameters
     ----------
-    log
-        The rule's log file; its folder is made.
+    snakemake
+        What Snakemake gives a script. The folder of its log is made.
     what
         The rule and its wildcards, for the message.
     """
+    log = str(snakemake.log[0])
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     _flush()
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     os.close(sink)
+    # By its name, so that no rule's code hash covers it: how use is predicted and recorded changes no result.
+    usage = import_module("latentomics.resources.usage")
+    usage.hide_gpus(snakemake.resources)
     try:
-        yield
+        with usage.recorded(snakemake):
+            yield
     except Exception as error:
         _flush()
         from latentomics.embed.data import TrainingError

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -17,7 +18,7 @@ from latentomics.report import words
 from latentomics.report.classifier import ClassifierData
 from latentomics.report.data import Limits, ReportData, SampleData
 from latentomics.report.encode import json_text
-from latentomics.report.registry import CLASSIFIER_SECTIONS, SAMPLE_SECTIONS, SECTIONS, builders
+from latentomics.report.registry import CLASSIFIER_SECTIONS, RUN_SECTIONS, SAMPLE_SECTIONS, SECTIONS, builders
 from latentomics.report.section import Section
 
 #: In the order in which they use each other.
@@ -62,6 +63,11 @@ def classifier_chapter(data: ClassifierData) -> Chapter:
     return Chapter("classifier", "Read classifier", data, CLASSIFIER_SECTIONS)
 
 
+def run_chapter(jobs: pd.DataFrame) -> Chapter:
+    """The chapter of the run, of :func:`latentomics.resources.account.job_table`."""
+    return Chapter("run", "This run", jobs, RUN_SECTIONS)
+
+
 def write_report(
     results_dirs: Mapping[str, Path],
     out: Path,
@@ -71,6 +77,7 @@ def write_report(
     n_top_markers: int,
     seed: int,
     classifier: Path | None = None,
+    jobs: pd.DataFrame | None = None,
 ) -> None:
     """Write the report of one or more assays as one self-contained HTML file.
 
@@ -91,12 +98,16 @@ def write_report(
     seed
         Seed of the draw of observations.
     classifier
-        Results folder of the read classifier, the last chapter; None if the study trains none.
+        Results folder of the read classifier, a chapter after the assays; None if the study trains none.
+    jobs
+        What the jobs needed (:func:`latentomics.resources.account.job_table`), the last chapter.
     """
     limits = Limits(max_points=max_points, max_genes=max_genes, n_top_markers=n_top_markers, seed=seed)
     chapters = [assay_chapter(ReportData(assay, Path(root), limits)) for assay, root in results_dirs.items()]
     if classifier is not None:
         chapters.append(classifier_chapter(ClassifierData(classifier)))
+    if jobs is not None and not jobs.empty:
+        chapters.append(run_chapter(jobs))
     _write(out, render(chapters, title))
 
 

@@ -52,6 +52,8 @@ CLASSIFIER_SECTIONS: tuple[str, ...] = (
     "classifier_curve",
     "classifier_samples",
 )
+#: The last chapter, of the run as a whole, built of :func:`latentomics.resources.account.job_table`.
+RUN_SECTIONS: tuple[str, ...] = ("resources",)
 
 
 def builders(names: Sequence[str] = SECTIONS) -> dict[str, Callable[[Any], Section | None]]:

@@ -1,0 +1,108 @@
+"""What jobs use, and the table of needs that is fitted to it.
+
+    python benchmarks/resources.py run MIRROR --work FOLDER [--only demo,pbmc3k]   # run the studies, collect, fit
+    python benchmarks/resources.py collect STUDY --run NAME                        # add the jobs of a study that ran
+    python benchmarks/resources.py fit                                             # write needs.tsv anew
+
+``resources.tsv`` beside this file holds the observed jobs, ``resources_guesses.tsv`` which quantity drives each rule and what
+is assumed of it where nothing was observed. Times are those of the machine at hand: run the studies where nothing else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from latentomics.resources.fit import OBSERVED, fit_needs, observation, write_needs
+from latentomics.resources.predict import TABLE, read_needs
+from latentomics.resources.usage import read_usage
+
+HERE = Path(__file__).resolve().parent
+OBSERVATIONS, GUESSES = HERE / "resources.tsv", HERE / "resources_guesses.tsv"
+#: Rules whose time is that of a training.
+TRAINING = ("embed_gpu", "reads_train", "reads_curve_gpu", "scrna_ambient_gpu")
+
+
+def collect(study: Path, run: str, short: bool = False) -> int:
+    """Add the finished jobs of a study to the observations, instead of those of the same run; returns their number.
+
+    Parameters
+    ----------
+    short
+        Whether the networks were trained so briefly that their times say nothing.
+    """
+    records = [record for record in read_usage(study / "results/usage") if record.get("sizes") is not None]
+    jobs = pd.DataFrame([observation(run, record) for record in records], columns=list(OBSERVED))
+    if short:
+        jobs.loc[jobs["rule"].isin(TRAINING), ["seconds", "cpu_seconds"]] = float("nan")
+    known = pd.read_csv(OBSERVATIONS, sep="\t") if OBSERVATIONS.exists() else jobs[:0]
+    parts = [part for part in (known[known["run"] != run], jobs) if len(part)]
+    if parts:
+        joined = pd.concat(parts).sort_values(["rule", "job", "run"], kind="stable")
+        joined.to_csv(OBSERVATIONS, sep="\t", index=False, float_format="%.6g")
+    return len(jobs)
+
+
+def fit() -> None:
+    """Write the table of needs from guesses and observations."""
+    write_needs(fit_needs(read_needs(GUESSES), pd.read_csv(OBSERVATIONS, sep="\t")), TABLE)
+
+
+def run(mirror: Path, work: Path, names: list[str], together: bool = False) -> int:
+    """Write and run the studies, one after the other, and collect each; returns how many failed.
+
+    Parameters
+    ----------
+    together
+        Run jobs side by side, where memory is all that matters.
+    """
+    from resource_studies import STUDIES, write_study
+
+    if unknown := set(names) - set(STUDIES):
+        sys.exit(f"no study {', '.join(sorted(unknown))}; there are {', '.join(STUDIES)}")
+    failed = 0
+    for name in names or list(STUDIES):
+        folder = (work / name).absolute()
+        write_study(name, mirror, folder)
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE.parent / "workflow/Snakefile")]
+        command += ["--cores", "2", "--quiet", "rules", "progress", "reason", "host", "--directory", str(folder)]
+        # One job at a time: beside another, its time would be another.
+        alone = [] if together else ["--resources", "alone=1", "--default-resources", "alone=1"]
+        done = subprocess.run([*command, *alone], cwd=HERE.parent)
+        failed += done.returncode != 0
+        said = "" if done.returncode == 0 else "; the run FAILED"
+        print(f"{name}: {collect(folder, name, STUDIES[name].short)} jobs{said}", flush=True)
+    fit()
+    return failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    acts = parser.add_subparsers(dest="act", required=True)
+    running = acts.add_parser("run", help="run the studies, collect their jobs, fit")
+    running.add_argument("mirror", type=Path)
+    running.add_argument("--work", type=Path, required=True)
+    running.add_argument("--only", default="", help="names of studies, with commas between them")
+    running.add_argument(
+        "--together", action="store_true", help="jobs side by side: quicker, but their times are no times"
+    )
+    collecting = acts.add_parser("collect", help="add the jobs of a study that ran")
+    collecting.add_argument("study", type=Path)
+    collecting.add_argument("--run", required=True)
+    collecting.add_argument("--short", action="store_true", help="its networks trained briefly: leave out their times")
+    acts.add_parser("fit", help="write the table of needs anew")
+    given = parser.parse_args()
+    if given.act == "run":
+        sys.exit(run(given.mirror, given.work, [name for name in given.only.split(",") if name], given.together))
+    if given.act == "collect":
+        print(f"{collect(given.study, given.run, given.short)} jobs")
+    else:
+        fit()
+
+
+if __name__ == "__main__":
+    main()

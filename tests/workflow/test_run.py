@@ -15,37 +15,19 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from same_results import differences
 from study import Study
 
 from latentomics.io.store import CountsStore
 
-SCVI_MODEL = "scrna/models/scvi/model.pt"
 METHODS = ("pca", "autoencoder", "scvi")
-#: Where times and memory stand: the only results that may differ between two runs.
-MEASURED = ("benchmarks", "logs", "costs.tsv", "report.html", ".checked.json")
-
-
-def tables(study: Study) -> dict[str, bytes]:
-    """Every result file that must be the same in two runs, by its path below ``results``."""
-    root = study.folder / "results"
-    found = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if path.is_file() and not set(relative.parts) & set(MEASURED):
-            found[str(relative)] = path.read_bytes()
-    return found
-
-
-def normal(name: str, content: bytes, study: Study) -> bytes:
-    """Content without the study's own folder, which some files name."""
-    return content.replace(str(study.folder).encode(), b"STUDY") if name.endswith((".json", ".tsv")) else content
 
 
 def test_leaves_the_files_of_the_contract(finished: Study) -> None:
     results = finished.folder / "results"
     expected = [
         "report.html",
+        "resources.tsv",
         *(
             f"scrna/{name}"
             for name in ("counts.zarr/zarr.json", "features.parquet", "scores.tsv", "ledger.tsv", "scrna.h5ad")
@@ -174,19 +156,7 @@ def killed(new_study: Callable[..., Study]) -> Study:
 
 def test_killed_run_resumes_to_the_same_bytes(finished: Study, killed: Study) -> None:
     """Determinism and resumption at once: another folder, another process, a kill -9 in between, the same results."""
-    one, two = tables(finished), tables(killed)
-    assert one.keys() == two.keys()
-    different = [name for name in one if normal(name, one[name], finished) != normal(name, two[name], killed)]
-    # scvi-tools keeps more in its file than the weights; those are what counts, and they are compared below.
-    assert set(different) <= {SCVI_MODEL}
-    weights = [
-        torch.load(study.folder / "results" / SCVI_MODEL, weights_only=False, map_location="cpu")["model_state_dict"]
-        for study in (finished, killed)
-    ]
-    tensors = [{name: value for name, value in each.items() if isinstance(value, torch.Tensor)} for each in weights]
-    assert len(tensors[0]) > 10
-    assert tensors[0].keys() == tensors[1].keys()
-    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
+    assert differences(finished, killed) == []
 
 
 def test_failing_job_names_its_cause(new_study: Callable[..., Study]) -> None:

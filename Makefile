@@ -1,6 +1,7 @@
 # The two commands: `make demo` and `make test`. Each works alone in a fresh clone with Python 3.11.
-# Others: `make setup` (the environment only), `make pbmc3k` (real data, fetched and analysed), `make generate` (files
-# made from the config model), `make lint`, `make lock` (resolve the lock anew), `make clean`.
+# Others: `make test-slurm` (on a private Slurm, where slurmctld is installed), `make setup` (the environment only),
+# `make pbmc3k` (real data, fetched and analysed), `make generate` (files made from the config model), `make lint`,
+# `make lock` (resolve the lock anew), `make clean`.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint format generate lock clean pbmc3k sc_mixology pbmc_3chemistries
+.PHONY: setup demo test test-slurm lint format generate lock clean pbmc3k sc_mixology pbmc_3chemistries
 
 setup: $(READY)
 
@@ -29,6 +30,10 @@ demo: setup
 
 test: setup lint
 	@$(BIN)/python -m pytest
+
+# One process: there is one private cluster. Some twenty minutes, therefore apart from `make test`.
+test-slurm: setup
+	@$(BIN)/python -m pytest -n 0 tests/slurm
 
 lint: setup
 	@$(BIN)/ruff check .

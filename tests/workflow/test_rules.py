@@ -9,15 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
+from rule_code import NAMES, RULES
 from study import ROOT, Study, rules_of
 
-from latentomics.config.needs import NEEDS
 from latentomics.embed import registry
-
-RULES = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-NAMES = set(re.findall(r"^\s*(?:rule (\w+):|use rule \w+ as (\w+) with:)", RULES, flags=re.MULTILINE))
-NAMES = {name for pair in NAMES for name in pair if name}
+from latentomics.resources.predict import read_needs
 
 
 @pytest.fixture
@@ -79,26 +75,10 @@ def test_edited_name_file_of_a_tenx_folder_reruns_its_sample(finished: Study) ->
     assert "scrna_sample" in rules_of(done.stdout + done.stderr)
 
 
-def test_every_rule_has_a_row_of_needs() -> None:
-    assert set(NEEDS) == {name.replace("report_page", "report") for name in NAMES - {"all"}}
-
-
-def test_profiles_name_only_rules_that_exist() -> None:
-    """Snakemake accepts a misspelt rule name in a profile without a word."""
-    for path in (ROOT / "workflow/profiles").glob("*/config.yaml"):
-        profile = yaml.safe_load(path.read_text())
-        for key in ("set-resources", "set-threads", "groups"):
-            assert set(profile.get(key) or {}) <= NAMES, path
-
-
-def test_slurm_profile_is_reached_from_the_root() -> None:
-    assert (ROOT / "slurm/config.yaml").samefile(ROOT / "workflow/profiles/slurm/config.yaml")
-
-
-def test_default_profile_leaves_the_site_alone() -> None:
-    """What stands in the default profile overrides a site's profile, key by key."""
-    profile = yaml.safe_load((ROOT / "workflow/profiles/default/config.yaml").read_text())
-    assert not {"default-resources", "set-resources", "executor", "jobs"} & set(profile)
+def test_every_rule_has_a_row_of_needs_and_every_row_its_rule() -> None:
+    needs = set(read_needs())
+    assert {job for job in needs if "." not in job} == NAMES - {"all"}
+    assert {job.split(".")[0] for job in needs} <= NAMES
 
 
 def test_rules_that_train_a_network_ask_for_a_gpu(finished: Study) -> None:
@@ -110,12 +90,6 @@ def test_rules_that_train_a_network_ask_for_a_gpu(finished: Study) -> None:
     assert counted == {"embed": str(len(of_cells - deep)), "embed_gpu": str(len(of_cells & deep))}
     rule = RULES.split("use rule embed as embed_gpu with:")[1].split("\nrule ")[0]
     assert re.search(r"^\s+gpu=1,$", rule, flags=re.MULTILINE)
-
-
-@pytest.mark.parametrize("rule", ["reads_train", "reads_curve_gpu", "scrna_doublets", "scrna_ambient_gpu"])
-def test_other_rules_that_train_a_network_ask_for_a_gpu(rule: str) -> None:
-    text = re.split(rf"^(?:use )?rule (?:{rule}:|\w+ as {rule} with:)", RULES, flags=re.MULTILINE)[1]
-    assert re.search(r"^\s+gpu=1,$", re.split(r"^(?:use )?rule ", text, flags=re.MULTILINE)[0], flags=re.MULTILINE)
 
 
 def test_five_thousand_samples_make_a_dag(new_study: Callable[..., Study]) -> None:

@@ -33,6 +33,8 @@ from latentomics.embed import registry as embedding_registry
 from latentomics.problems import listing
 from latentomics.reads.models import registry as model_registry
 from latentomics.resources.predict import memory, minutes
+from latentomics.slurm.guard import guard
+from latentomics.slurm.queue import take_back
 
 share_package(workflow.basedir)
 share_cores()
@@ -92,6 +94,8 @@ def input_problems(loaded, sheet, training):
 
 def begin():
     """Called once the run holds the study's lock, before its first job."""
+    take_back(STUDY, logger.info)
+    guard(workflow.scheduler, logger.warning)
     remember_run(RUNNING)
     problems = input_problems(CONFIG, SHEET, TRAINING)
     if problems:

@@ -104,8 +104,8 @@ rule metagenome_profile:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory("metagenome_profile"),
-        runtime=minutes("metagenome_profile"),
+        mem_mb=memory("metagenome_profile", unprofiled_files),
+        runtime=minutes("metagenome_profile", unprofiled_files),
     params:
         samples=one_sample,
         profile=section("profile"),
@@ -135,6 +135,9 @@ if PROFILED_TOGETHER:
         benchmark:
             "results/benchmarks/metagenome_profiles.tsv"
         threads: 2
+        resources:
+            mem_mb=memory("metagenome_profiles"),
+            runtime=minutes("metagenome_profiles"),
         params:
             samples=PROFILED_TOGETHER,
             profile=section("profile"),
@@ -257,6 +260,7 @@ rule metagenome_prediction:
     resources:
         mem_mb=memory("metagenome_prediction"),
         runtime=minutes("metagenome_prediction"),
+        gpu=1,
     params:
         prediction=section("prediction"),
         embeddings=embeddings_of("metagenome"),

@@ -103,11 +103,26 @@ def say_summary():
     )
 
 
+def failed_jobs():
+    """What failed, and why, in words; the same job's attempts once."""
+    from datetime import UTC, datetime
+
+    from latentomics.resources.usage import read_events
+    from latentomics.slurm.failures import failures, sentence
+
+    found = failures(
+        read_events(Path("results/usage")),
+        Path(".snakemake/slurm_logs"),
+        datetime.fromtimestamp(STARTED, UTC),
+    )
+    return "".join(f"  {sentence(failure)}\n" for failure in found)
+
+
 def say_failure(log):
     page = Path("results/quality.html")
     seen = f"The samples and their quality: {STUDY / page}\n" if page.exists() else ""
     logger.error(
-        "The run stopped before its end. The messages above name the rule and the sample, and show the last lines of\n"
-        "its log (all logs: results/logs/). Nothing that is finished is lost: mend the cause and start the same command\n"
-        f"again.\n{seen}Snakemake's own log: {log}"
+        f"The run stopped before its end.\n{failed_jobs()}"
+        "The messages above show the last lines of the logs (all of them: results/logs/). Nothing that is finished is\n"
+        f"lost: mend the cause and start the same command again.\n{seen}Snakemake's own log: {log}"
     )

@@ -24,7 +24,7 @@ from read_classifiers import write_study
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What may differ between two runs: times, paths, and the page that shows both.
-TIMED = {"benchmarks", "logs", "costs.tsv", "report.html", ".checked.json"}
+TIMED = {"benchmarks", "logs", "usage", "costs.tsv", "resources.tsv", "report.html", ".checked.json"}
 #: Of read classifiers, times stand beside the figures: their weights, their predictions and the tables of these are compared.
 TIMED_OF_READS = {"model.json", "history.tsv", "summary.json", "scores.tsv"}
 #: scvi-tools keeps more in this file than the weights; the weights are compared instead.

@@ -94,7 +94,10 @@ def input_problems(loaded, sheet, training):
 
 def begin():
     """Called once the run holds the study's lock, before its first job."""
-    take_back(STUDY, logger.info)
+    try:
+        take_back(STUDY, logger.info)
+    except TimeoutError as error:
+        raise WorkflowError(str(error)) from error
     guard(workflow.scheduler, logger.warning)
     remember_run(RUNNING)
     problems = input_problems(CONFIG, SHEET, TRAINING)

@@ -164,7 +164,11 @@ def _predicted(rule: str, wildcards: Any, inputs: Iterable[str], before: Callabl
     need = need_of(rule, dict(wildcards.items()))
     try:
         return predict(need, inputs)
-    except FileNotFoundError:
-        if before is None:
-            raise
-        return predict(need, before(wildcards))
+    except FileNotFoundError as missing:
+        try:
+            if before is not None:
+                return predict(need, before(wildcards))
+        except FileNotFoundError:
+            pass
+        # Snakemake waits for a file only if it is an input of the rule.
+        raise missing

@@ -8,10 +8,11 @@ afterwards, which the plugin takes for one that is still to appear. Both end an 
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+
+from latentomics.slurm.queue import ask
 
 #: Seconds for which Slurm must not know a job, though it answers, until the job counts as lost: far longer than a job takes
 #: to appear in the queue.
@@ -109,14 +110,10 @@ class Guard:
 
 def known_to_slurm() -> set[str] | None:
     """Ids of the jobs in Slurm's queue, arrays also by the id of the whole; None if it does not answer."""
-    try:
-        done = subprocess.run(
-            ["squeue", "--me", "--states=all", "--noheader", "--format", "%i"],
-            capture_output=True, text=True, timeout=60, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
+    listed = ask("squeue", "--me", "--states=all", "--noheader", "--format", "%i")
+    if listed is None:
         return None
-    ids = set(done.stdout.split())
+    ids = set(listed.split())
     return ids | {each.split("_")[0] for each in ids}
 
 

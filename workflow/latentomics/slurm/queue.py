@@ -55,7 +55,7 @@ def parse_queue(listed: str, study: Path, own: str | None = None) -> list[str]:
 def left_behind(study: Path) -> list[str] | None:
     """Ids of the jobs that earlier runs in this folder left in the queue; None if Slurm gives no answer."""
     user = ("--user", str(os.getuid()))
-    listed = _ask("squeue", "--noheader", "--array", *user, "--format", _FORMAT)
+    listed = ask("squeue", "--noheader", "--array", *user, "--format", _FORMAT)
     return None if listed is None else parse_queue(listed, study, _OWN)
 
 
@@ -99,7 +99,7 @@ def take_back(study: Path, say: Callable[[str], None], patience: float = PATIENC
             cancelled += new
         if jobs:
             # Again with every look: a controller that restarts may not have heard it.
-            _ask("scancel", *jobs)
+            ask("scancel", *jobs)
         if time.monotonic() > end:
             raise TimeoutError(_unfinished(jobs, submitted))
         time.sleep(min(PAUSE, patience))
@@ -119,7 +119,7 @@ def _unfinished(jobs: list[str] | None, submitted: Path) -> str:
     )
 
 
-def _ask(*command: str) -> str | None:
+def ask(*command: str) -> str | None:
     """What a command of Slurm prints; None if it fails or gives no answer in time."""
     # A user's own filters and questions ("really cancel?") are for his eyes.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("SQUEUE_", "SCANCEL_"))}

@@ -75,7 +75,7 @@ class TestTable:
         prose = prose_of(page_of(make_records(30, 8)))
         assert "2 of 30 rules flagged" in prose
         assert "mem_mb" in prose
-        assert "in slurm/config.yaml, more under set-resources" in prose
+        assert "in slurm/config.yaml , more under set-resources" in prose
         assert "are not in the table" in prose
         assert "more than 1.2 times" in prose
         assert "less than 1/4" in prose

@@ -27,18 +27,20 @@ OBSERVATIONS, GUESSES = HERE / "resources.tsv", HERE / "resources_guesses.tsv"
 TRAINING = ("embed_gpu", "reads_train", "reads_curve_gpu", "scrna_ambient_gpu")
 
 
-def collect(study: Path, run: str, short: bool = False) -> int:
+def collect(study: Path, run: str, short: bool = False, timed: bool = True) -> int:
     """Add the finished jobs of a study to the observations, instead of those of the same run; returns their number.
 
     Parameters
     ----------
     short
         Whether the networks were trained so briefly that their times say nothing.
+    timed
+        Whether nothing else ran meanwhile; otherwise no times are kept.
     """
     records = [record for record in read_usage(study / "results/usage") if record.get("sizes") is not None]
     jobs = pd.DataFrame([observation(run, record) for record in records], columns=list(OBSERVED))
-    if short:
-        jobs.loc[jobs["rule"].isin(TRAINING), ["seconds", "cpu_seconds"]] = float("nan")
+    disturbed = jobs["rule"].isin(TRAINING) & short if timed else slice(None)
+    jobs.loc[disturbed, ["seconds", "cpu_seconds"]] = float("nan")
     known = pd.read_csv(OBSERVATIONS, sep="\t") if OBSERVATIONS.exists() else jobs[:0]
     parts = [part for part in (known[known["run"] != run], jobs) if len(part)]
     if parts:
@@ -75,7 +77,7 @@ def run(mirror: Path, work: Path, names: list[str], together: bool = False) -> i
         done = subprocess.run([*command, *alone], cwd=HERE.parent)
         failed += done.returncode != 0
         said = "" if done.returncode == 0 else "; the run FAILED"
-        print(f"{name}: {collect(folder, name, STUDIES[name].short)} jobs{said}", flush=True)
+        print(f"{name}: {collect(folder, name, STUDIES[name].short, timed=not together)} jobs{said}", flush=True)
     fit()
     return failed
 

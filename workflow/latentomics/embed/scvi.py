@@ -1,7 +1,7 @@
 """scVI: a variational autoencoder with a count likelihood and batch correction.
 
 Lopez et al. 2018, Nature Methods 15:1053. The model is scvi-tools' own ``SCVI``, saved in its own format:
-``scvi.model.SCVI.load(folder)`` opens it.
+``scvi.model.SCVI.load(folder)`` opens it. Trained on sparse minibatches (:mod:`latentomics.embed.likelihood`).
 """
 
 from __future__ import annotations
@@ -56,21 +56,23 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     import numpy as np
     import scvi
 
+    from latentomics.embed.likelihood.model import SCVI
+
     accelerator, device = use_device(threads)
     scvi.settings.seed = seed
     scvi.settings.dl_num_workers = 0
-    adata = ad.AnnData(
-        data.counts.astype(np.float32), obs=_covariates(data.obs, params), var=pd.DataFrame(index=data.features)
-    )
+    counts = data.counts.astype(np.float32)
+    counts.eliminate_zeros()
+    adata = ad.AnnData(counts, obs=_covariates(data.obs, params), var=pd.DataFrame(index=data.features))
     covariates = adata.obs.columns.drop("batch")
     numeric = [c for c in covariates if pd.api.types.is_numeric_dtype(adata.obs[c])]
-    scvi.model.SCVI.setup_anndata(
+    SCVI.setup_anndata(
         adata,
         batch_key="batch",
         categorical_covariate_keys=[c for c in covariates if c not in numeric] or None,
         continuous_covariate_keys=numeric or None,
     )
-    model = scvi.model.SCVI(
+    model = SCVI(
         adata,
         n_latent=params.n_latent,
         n_hidden=params.n_hidden,

@@ -3,6 +3,7 @@
     python benchmarks/resources.py run MIRROR --work FOLDER [--only demo,pbmc3k]   # run the studies, collect, fit
     python benchmarks/resources.py collect STUDY --run NAME                        # add the jobs of a study that ran
     python benchmarks/resources.py fit                                             # write needs.tsv anew
+    python benchmarks/resources.py show > benchmarks/resources.md                  # predicted against used
 
 ``resources.tsv`` beside this file holds the observed jobs, ``resources_guesses.tsv`` which quantity drives each rule and what
 is assumed of it where nothing was observed. Times are those of the machine at hand: run the studies where nothing else runs.
@@ -11,18 +12,23 @@ is assumed of it where nothing was observed. Times are those of the machine at h
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
+from latentomics.resources.account import LEAST_SECONDS, OVER, UNDER
 from latentomics.resources.fit import OBSERVED, fit_needs, observation, write_needs
-from latentomics.resources.predict import TABLE, read_needs
+from latentomics.resources.predict import TABLE, Need, read_needs
 from latentomics.resources.usage import read_usage
 
 HERE = Path(__file__).resolve().parent
 OBSERVATIONS, GUESSES = HERE / "resources.tsv", HERE / "resources_guesses.tsv"
+#: Runs that are shown rule by rule.
+SHOWN = ("demo", "pbmc3k", "sc_mixology")
 #: Rules whose time is that of a training.
 TRAINING = ("embed_gpu", "reads_train", "reads_curve_gpu", "scrna_ambient_gpu")
 
@@ -82,6 +88,76 @@ def run(mirror: Path, work: Path, names: list[str], together: bool = False) -> i
     return failed
 
 
+def show() -> str:
+    """Predicted against used, per rule and per run: by the table that ships, and by one that never saw the run."""
+    observed = pd.read_csv(OBSERVATIONS, sep="\t")
+    guesses = read_needs(GUESSES)
+    rows, counts = [], []
+    for run, jobs in observed.groupby("run"):
+        shipped, unseen = read_needs(TABLE), fit_needs(guesses, observed[observed["run"] != run])
+        own = pd.DataFrame([_judged(job, shipped, unseen) for _, job in jobs.iterrows()])
+        timed = own["time"].notna() & (own[["seconds", "time"]].max(axis=1) >= LEAST_SECONDS)
+        counts.append(
+            [run, len(own), *(_verdict(own[name] / own["used"]) for name in ("memory", "memory_unseen"))]
+            + [_verdict(own.loc[timed, name] / own.loc[timed, "seconds"]) for name in ("time", "time_unseen")]
+        )
+        if run in SHOWN:
+            largest = own.loc[own.groupby("rule")["used"].idxmax()]
+            rows += [
+                [run, job["rule"], *(f"{job[name]:.0f}" for name in ("used", "memory", "memory_unseen"))]
+                + [
+                    "-" if pd.isna(job["seconds"]) else f"{job[name]:.0f}"
+                    for name in ("seconds", "time", "time_unseen")
+                ]
+                for _, job in largest.iterrows()
+            ]
+    header = [
+        "run",
+        "jobs",
+        "memory: under, over",
+        "of a table without the run",
+        "time: under, over",
+        "without the run",
+    ]
+    detail = ["run", "rule", "used, MB", "predicted", "without the run", "used, s", "predicted", "without the run"]
+    return "\n".join(
+        [
+            "# Predicted against used\n",
+            f"{date.today()}, {os.cpu_count()} cores, no GPU. `benchmarks/resources.py show`, of the jobs in `resources.tsv`.",
+            f"Under: more than {UNDER} times the prediction was used; over: less than {1 / OVER:g} of it. The table that ships",
+            "is fitted to all runs; only the columns *without the run*, of a table fitted to all others, are predictions.",
+            "Times are judged from a minute on, and known only of runs beside which nothing else ran.\n",
+            *_table(header, counts),
+            "\nThe largest job of each rule:\n",
+            *_table(detail, rows),
+            "",
+        ]
+    )
+
+
+def _judged(job: pd.Series, shipped: dict[str, Need], unseen: dict[str, Need]) -> dict[str, object]:
+    found = {
+        "rule": job["job"] if job["rule"] in TRAINING else job["rule"],
+        "used": job["peak_mb"],
+        "seconds": job["seconds"],
+    }
+    for ending, needs in (("", shipped), ("_unseen", unseen)):
+        need = needs.get(job["job"], needs[job["rule"]])
+        found[f"memory{ending}"] = need.base_mb + need.mb_per_unit * job[need.quantity]
+        known = not pd.isna(job["seconds"])
+        found[f"time{ending}"] = need.base_s + need.s_per_unit * job[need.s_quantity] if known else float("nan")
+    return found
+
+
+def _verdict(ratios: pd.Series) -> str:
+    """How many predictions are too low and too high."""
+    return f"{int((ratios < 1 / UNDER).sum())}, {int((ratios > OVER).sum())} of {len(ratios)}"
+
+
+def _table(header: list[str], rows: list[list[object]]) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in [header, ["---"] * len(header), *rows]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     acts = parser.add_subparsers(dest="act", required=True)
@@ -97,11 +173,14 @@ def main() -> None:
     collecting.add_argument("--run", required=True)
     collecting.add_argument("--short", action="store_true", help="its networks trained briefly: leave out their times")
     acts.add_parser("fit", help="write the table of needs anew")
+    acts.add_parser("show", help="print predicted against used")
     given = parser.parse_args()
     if given.act == "run":
         sys.exit(run(given.mirror, given.work, [name for name in given.only.split(",") if name], given.together))
     if given.act == "collect":
         print(f"{collect(given.study, given.run, given.short)} jobs")
+    elif given.act == "show":
+        print(show(), end="")
     else:
         fit()
 

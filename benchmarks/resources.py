@@ -172,13 +172,14 @@ def main() -> None:
     collecting.add_argument("study", type=Path)
     collecting.add_argument("--run", required=True)
     collecting.add_argument("--short", action="store_true", help="its networks trained briefly: leave out their times")
+    collecting.add_argument("--busy", action="store_true", help="other things ran meanwhile: leave out all times")
     acts.add_parser("fit", help="write the table of needs anew")
     acts.add_parser("show", help="print predicted against used")
     given = parser.parse_args()
     if given.act == "run":
         sys.exit(run(given.mirror, given.work, [name for name in given.only.split(",") if name], given.together))
     if given.act == "collect":
-        print(f"{collect(given.study, given.run, given.short)} jobs")
+        print(f"{collect(given.study, given.run, given.short, timed=not given.busy)} jobs")
     elif given.act == "show":
         print(show(), end="")
     else:

@@ -73,7 +73,9 @@ def waited(cluster: Cluster, ids: set[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    work = parser.parse_args().work.resolve()
+    parser.add_argument("--short", action="store_true", help="leave out the run without groups")
+    given = parser.parse_args()
+    work, cases = given.work.resolve(), list(CASES.items())[: 2 if given.short else 3]
     if why := missing():
         raise SystemExit(why)
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
@@ -81,7 +83,7 @@ def main() -> None:
     rows, seen = [], set()
     try:
         cluster.start()
-        for number, (name, arguments) in enumerate(CASES.items()):
+        for number, (name, arguments) in enumerate(cases):
             taken, _ = run(work / str(number), arguments)
             cpu, busy = used(work / str(number))
             jobs = {job["JOBID"]: job for job in cluster.jobs() if job["JOBID"] not in seen}

@@ -77,7 +77,7 @@ def test_results_are_those_of_a_local_run(done: SlurmStudy, demo: Path) -> None:
     [
         ({"gpus": "false"}, "cpu", "(null)"),
         ({"gpus_as": "gres"}, "gpu", "gpu:1"),
-        ({"partition_file": "partitions.yaml"}, "gpu", "gpu:1"),
+        ({"partition_file": "{site}/partitions.yaml"}, "gpu", "gpu:1"),
     ],
     ids=["no GPUs", "gres", "partition file"],
 )
@@ -89,7 +89,10 @@ def test_a_site_says_how_gpus_are_asked_for(
     partition: str,
     gres: str,
 ) -> None:
-    profile = site_profile(tmp_path / "site", **facts)
+    # Beside a profile that is not the checkout's own, the file is named by its whole path.
+    profile = site_profile(
+        tmp_path / "site", **{key: value.format(site=tmp_path / "site") for key, value in facts.items()}
+    )
     (profile / "partitions.yaml").write_text(
         "partitions:\n  cpu:\n    max_mem_mb: 9000\n  gpu:\n    max_mem_mb: 9000\n    max_gpu: 2\n"
     )

@@ -29,7 +29,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 GUESS = Need("embed", "million_values", 500.0, 20.0, "million_values", 20.0, 1.0, 0, 0.0, "guess")
 #: Observed jobs whose memory is predicted with more than four times of it, and why that is right.
 JUSTIFIED: dict[tuple[str, str], str] = {
-    ("sc_mixology", "scrna_sample"): "a dense text table: how many of its values are zero is known only once it is read",
+    ("sc_mixology", "scrna_sample"): "a dense text table, whose zeros are known once it is read",
 }
 
 sizes = st.lists(st.floats(0, 1e4, allow_subnormal=False), min_size=1, max_size=12)

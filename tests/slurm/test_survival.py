@@ -34,16 +34,16 @@ def test_lost_node_cancelled_job_and_restarted_controller(
     study = submitted("disturbed")
     head = study.begin()
     try:
-        cluster.wait_for(lambda: running(cluster, "scrna_sample"), "the samples", 300)
+        cluster.wait_for(lambda: running(cluster, "scrna_sample"), "the samples", 120)
         cluster.run("scancel", *running(cluster, "scrna_sample"))
-        cluster.wait_for(lambda: running(cluster, "embed_gpu"), "the networks", 600)
+        cluster.wait_for(lambda: running(cluster, "embed_gpu"), "the networks", 240)
         jobs = running(cluster, "embed_gpu")
         cluster.lose_node("gpu1")
         cluster.return_node("gpu1")
         for job in jobs:
             # A requeued job waits two minutes by default.
             cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-        cluster.wait_for(lambda: running(cluster, "clusters"), "the clusters", 600)
+        cluster.wait_for(lambda: running(cluster, "clusters"), "the clusters", 240)
         # As an administrator restarts it: it saves its state. Long enough for the head to ask in vain.
         cluster.stop_controller()
         with pytest.raises(TimeoutError):
@@ -165,7 +165,7 @@ def test_failing_sample_is_told_from_those_that_share_its_job(
 
 def test_job_at_its_time_limit_is_named(cluster: Cluster, submitted: Callable[..., SlurmStudy]) -> None:
     # Some minutes of training: more than Slurm's least time limit, less than what a CPU is refused for.
-    fit = {"n_hidden": 64, "max_epochs": 20_000, "min_steps": 300_000, "patience": 20_000}
+    fit = {"n_hidden": 64, "max_epochs": 20_000, "min_steps": 60_000, "patience": 20_000}
     study = submitted("late", embeddings={"pca": {"n_components": 10}, "scvi": fit})
     # On the command line `--set-resources` takes the place of the profile's, partitions and all.
     less = ("embed_gpu:runtime=1", "embed_gpu:slurm_partition=gpu")

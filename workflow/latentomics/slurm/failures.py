@@ -89,8 +89,8 @@ def failures(
         own = logs.get(str(start.get("slurm_job")))
         shared = own is not None and own.relative_to(slurm_logs).parts[0].startswith("group_")
         cause = _cause(own)
-        # A script may still fail by itself when Slurm ends it, or because a program that it called was killed.
-        if ended and (shared or cause not in ("memory", "time")):
+        # A script that ended with an error may have called a program that was killed for memory.
+        if ended and (shared or cause != "memory"):
             cause = "error"
         wildcards = start.get("wildcards")
         found.append(

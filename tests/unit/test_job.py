@@ -98,6 +98,13 @@ def test_a_script_may_end_itself(tmp_path):
     assert (done.returncode, log) == (3, "")
 
 
+def test_an_exit_that_looks_well_is_a_failure(tmp_path):
+    """What Lightning does with a training that a scheduler tells to stop."""
+    done, log = run("sys.exit(0)", tmp_path / "a.log")
+    assert done.returncode == 1
+    assert log.strip().endswith("was told to stop before it was done.")
+
+
 def test_nothing_heavy_before_the_log_is_open():
     code = "import sys, latentomics.io.job; print(*(m for m in ('numpy', 'pandas', 'torch') if m in sys.modules))"
     env = {**os.environ, "PYTHONPATH": str(WORKFLOW)}

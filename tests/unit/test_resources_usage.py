@@ -89,6 +89,11 @@ def test_a_job_that_fails_leaves_an_end_too(log, body):
     assert read_usage(Path("results/usage")) == []
 
 
+def test_a_job_that_is_told_to_stop_leaves_no_end(log):
+    assert run("sys.exit(0)", log).returncode == 1
+    assert [event["event"] for event in events()] == ["start"]
+
+
 def test_attempts_are_counted_until_one_ends_well(log):
     killed = run("os.kill(os.getpid(), 9)", log)
     assert killed.returncode == -signal.SIGKILL

@@ -39,6 +39,12 @@ def job(snakemake: Any, what: str) -> Iterator[None]:
     try:
         with usage.recorded(snakemake):
             yield
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+        # Lightning ends a training that is told to stop (SIGTERM) as if all were done.
+        print(f"{what} was told to stop before it was done.", flush=True)
+        sys.exit(1)
     except Exception as error:
         _flush()
         from latentomics.embed.data import TrainingError

@@ -62,14 +62,19 @@ def recorded(snakemake: Any) -> Iterator[None]:
     try:
         yield
         ok = True
-    except SystemExit as end:
-        ok = end.code in (None, 0)
-        raise
     finally:
         used = {"ok": ok, "seconds": round(time.monotonic() - began, 3), "peak_mb": round(peak.stop(), 1)}
-        # An interrupt is no end: the job is as good as killed.
-        if not isinstance(sys.exc_info()[1], (KeyboardInterrupt, GeneratorExit)):
+        if not _interrupted(sys.exc_info()[1]):
             _safely(_end, path, snakemake, used)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether a job was told to stop, which is no end: it is as good as killed.
+
+    Lightning answers a scheduler's SIGTERM with ``SystemExit(0)``; no script of ours leaves early.
+    """
+    told = isinstance(error, SystemExit) and error.code in (None, 0)
+    return told or isinstance(error, (KeyboardInterrupt, GeneratorExit))
 
 
 def read_usage(folder: Path) -> list[dict[str, Any]]:

@@ -163,11 +163,6 @@ def test_failing_sample_is_told_from_those_that_share_its_job(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was finished is not made again"
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="Lightning stops a training at SIGTERM and its script ends well: Slurm and Snakemake fail the job, but its "
-    "record says that it is done, so that it is not named",
-)
 def test_job_at_its_time_limit_is_named(cluster: Cluster, submitted: Callable[..., SlurmStudy]) -> None:
     # Some minutes of training: more than Slurm's least time limit, less than what a CPU is refused for.
     fit = {"n_hidden": 64, "max_epochs": 20_000, "min_steps": 60_000, "patience": 20_000}

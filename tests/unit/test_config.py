@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 from latentomics.config.load import load_config, read_yaml
 from latentomics.config.model import Config
 from latentomics.embed import registry
-from latentomics.problems import InputError, Problem, listing
+from latentomics.problems import Problem, listing
 
 
 @pytest.fixture
@@ -346,56 +345,3 @@ def test_embeddings_are_those_of_the_registry(check):
     for name in registry.METHODS:
         assert type(getattr(Config().embeddings, name)) is registry.method(name).Params
         assert registry.on_gpu(name) is registry.method(name).GPU
-
-
-@pytest.mark.parametrize(
-    ("methods", "primary", "batches", "chosen"),
-    [
-        (["pca", "scvi"], "auto", 1, "pca"),
-        (["pca", "scvi"], "auto", 2, "scvi"),
-        (["autoencoder", "pca"], "auto", 2, "autoencoder"),
-        (["autoencoder", "scvi"], "auto", 1, "autoencoder"),
-        (["pca", "scvi"], "pca", 5, "pca"),
-        (["pca", "scvi"], "scvi", 1, "scvi"),
-        (["pca", "scvi"], "auto", 0, "pca"),
-    ],
-)
-def test_primary_method(methods, primary, batches, chosen):
-    config = Config.model_validate({"embeddings": {"methods": methods, "primary": primary}})
-    method, reason = config.embeddings.primary_method("scrna", methods, batches)
-    assert method == chosen
-    assert reason
-
-
-def test_methods_of_each_assay():
-    embeddings = Config().embeddings
-    assert embeddings.methods_for("scrna", counts=True) == ["pca", "autoencoder", "scvi"]
-    assert embeddings.methods_for("metagenome", counts=True) == ["pca", "autoencoder", "vae"]
-    assert embeddings.methods_for("metagenome", counts=False) == ["pca", "autoencoder"]
-    assert embeddings.primary_method("metagenome", ["pca", "vae"], 2)[0] == "pca"
-    chosen = Config.model_validate({"embeddings": {"primary": "scvi"}}).embeddings
-    assert chosen.primary_method("metagenome", ["pca", "vae"], 1)[0] == "pca", "a method of cells is none of theirs"
-
-
-def test_problems_in_words():
-    problem = Problem("s.tsv", "no path", "name it.", row=3, key="path", value="x" * 200)
-    first, second = str(problem).splitlines()
-    assert first.startswith("s.tsv, row 3, path: no path (value 'xxx")
-    assert len(first) < 120
-    assert second.strip() == "Hint: name it."
-    assert r"'a\tb'" in str(Problem("s", "w", "h", value="a\tb"))
-    lines = listing([Problem("a", "mild", "h", severity="warning"), problem]).splitlines()
-    assert lines[0] == "1 error(s) and 1 warning(s) in the inputs:"
-    assert lines[1].startswith("  1. [error] s.tsv")
-    assert lines[3].startswith("  2. [warning] a: mild")
-
-
-@pytest.mark.parametrize(
-    "problems", [Problem("a", "b", "c", row=1, value=2), [Problem("a", "b", "c"), Problem("d", "e", "f")]]
-)
-def test_an_input_error_reaches_another_process(problems):
-    error = InputError(problems)
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is InputError
-    assert again.problems == error.problems
-    assert str(again) == str(error)

@@ -163,6 +163,18 @@ def read_classifiers(name: str, **changes: Any) -> Callable[[Path, Path], Config
     return write
 
 
+def classified(depths: Sequence[float]) -> Callable[[Path, Path], Config]:
+    """Read classifiers trained to the end, with a learning curve, and metagenomes whose reads they classify."""
+
+    def write(mirror: Path, folder: Path) -> Config:
+        config = metagenomes("kraken2", depths)(mirror, folder)
+        del config["embeddings"]
+        write_classifiers("origin", mirror, folder, curve=[0.5], attributed_reads=50)
+        return config | {"classifier": yaml.safe_load((folder / "config/config.yaml").read_text())["classifier"]}
+
+    return write
+
+
 #: Cheap ones first: an interrupted run leaves the most.
 STUDIES: dict[str, Study] = {
     "demo": Study(demo),
@@ -178,6 +190,7 @@ STUDIES: dict[str, Study] = {
     "metagenomes_sourmash": Study(metagenomes("sourmash", (0.1, 0.3, 1, 3)), short=True),
     "metagenomes_kraken2": Study(metagenomes("kraken2", (0.1, 0.3, 1, 3)), short=True),
     "read_origin": Study(read_classifiers("origin", attributed_reads=50), short=True),
+    "read_origin_trained": Study(classified((0.02, 0.05, 0.1, 0.2))),
     "read_genus": Study(read_classifiers("genus", curve=[0.1]), short=True),
     "pbmc3k_8": Study(of_pbmc3k((4, 4), **SHORT), short=True),
     "brain_cellbender": Study(raw_droplets("cellbender"), short=True),

@@ -126,7 +126,7 @@ def show() -> str:
             f"{date.today()}, {os.cpu_count()} cores, no GPU. `benchmarks/resources.py show`, of the jobs in `resources.tsv`.",
             f"Under: more than {UNDER} times the prediction was used; over: less than {1 / OVER:g} of it. The table that ships",
             "is fitted to all runs; only the columns *without the run*, of a table fitted to all others, are predictions.",
-            "Times are judged from a minute on, and known only of runs beside which nothing else ran.\n",
+            "Times are judged from a minute on, and known only of runs beside which nothing ran, or only at idle priority.\n",
             *_table(header, counts),
             "\nThe largest job of each rule:\n",
             *_table(detail, rows),

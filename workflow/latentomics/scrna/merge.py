@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from latentomics.config.doublets import Doublets
+from latentomics.io.ahead import ahead
 from latentomics.io.store import CountsWriter, row_blocks
 from latentomics.problems import InputError, Problem
 from latentomics.scrna.accounts import (
@@ -296,22 +297,28 @@ def _kept_blocks(
     paths
         Matrices of the same cells and genes; the blocks are cut by the first.
     """
-    places = joined.get_indexer(genes)
+    places = joined.get_indexer(genes).astype(np.int32)
     with ExitStack() as stack:
         matrices = [stack.enter_context(h5py.File(path, "r"))["X"] for path in paths]
-        for rows in row_blocks(matrices[0]["indptr"][:], _BLOCK):
-            yield tuple(_kept_rows(matrix, rows, keep[rows], places, len(joined)) for matrix in matrices)
+        yield from ahead(
+            lambda rows: tuple(_kept_rows(matrix, rows, keep[rows], places, len(joined)) for matrix in matrices),
+            row_blocks(matrices[0]["indptr"][:], _BLOCK),
+        )
 
 
 def _kept_rows(matrix: h5py.Group, rows: slice, wanted: np.ndarray, places: np.ndarray, n_genes: int) -> csr_matrix:
     indptr = matrix["indptr"][rows.start : rows.stop + 1]
-    entries, per_row = slice(indptr[0], indptr[-1]), np.diff(indptr)
-    kept = np.repeat(wanted, per_row)
-    column = places[matrix["indices"][entries][kept]]
-    row = np.repeat(np.arange(wanted.sum()), per_row[wanted])
-    present = column >= 0
-    shape = (int(wanted.sum()), n_genes)
-    return csr_matrix((matrix["data"][entries][kept][present], (row[present], column[present])), shape=shape)
+    entries = slice(indptr[0], indptr[-1])
+    data, indices = matrix["data"][entries], matrix["indices"][entries]
+    block = csr_matrix((data, indices, indptr - indptr[0]), shape=(len(wanted), len(places)))
+    block = block if wanted.all() else block[np.flatnonzero(wanted)]
+    present = np.flatnonzero(places >= 0)
+    if len(present) < len(places):
+        block = block[:, present]
+    column = places[present]
+    if not np.array_equal(column, np.arange(len(column))):
+        block.indices = column[block.indices]
+    return csr_matrix((block.data, block.indices, block.indptr), shape=(block.shape[0], n_genes))
 
 
 def _categorical(obs: pd.DataFrame) -> pd.DataFrame:

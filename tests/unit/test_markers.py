@@ -55,7 +55,7 @@ def lognorm(store: CountsStore) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 def test_rank_sum_is_scipys_with_heavy_ties(data: st.DataObject, n: int) -> None:
     n_obs = data.draw(st.integers(n + 1, 30))
-    values = data.draw(arrays(np.float64, (n_obs, 3), elements=st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0, 2.5])))
+    values = data.draw(arrays(np.float64, (n_obs, 3), elements=st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0, 2.5, -0.5])))
     code = np.append(np.arange(n), data.draw(st.lists(st.integers(0, n - 1), min_size=n_obs - n, max_size=n_obs - n)))
     auroc, p = rank_sum(csc_matrix(values), code, n)
     for group in range(n):
@@ -86,13 +86,16 @@ def test_a_perfect_gene_has_the_p_of_the_book() -> None:
     np.testing.assert_allclose(p[:, 0], 2 * stats.norm.sf(50 / np.sqrt(175)))
 
 
-def test_the_size_of_the_blocks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_zeros_are_zeros() -> None:
     values = csc_matrix(np.random.default_rng(0).poisson(0.5, size=(40, 11)).astype(float))
+    stored = values.copy()
+    stored.data[::3] = 0
+    without = stored.copy()
+    without.eliminate_zeros()
     code = np.arange(40) % 3
-    whole = rank_sum(values, code, 3)
-    monkeypatch.setattr(markers, "BLOCK_ENTRIES", 80)  # two genes at a time
-    for one, other in zip(whole, rank_sum(values, code, 3), strict=True):
+    for one, other in zip(rank_sum(stored, code, 3), rank_sum(without, code, 3), strict=True):
         np.testing.assert_array_equal(one, other)
+    assert (rank_sum(values, code, 3)[0] != rank_sum(stored, code, 3)[0]).any()
 
 
 # The table
@@ -138,6 +141,23 @@ def test_blocks_of_the_store_do_not_matter(
     monkeypatch.setattr(CountsStore.blocks, "__defaults__", (1000,))
     assert len(list(store.blocks())) > 5
     pd.testing.assert_frame_equal(find_markers(store, clusters, ALL, TARGET, seed=0), table)
+
+
+def test_the_genes_ranked_at_a_time_do_not_matter(
+    store: CountsStore, clusters: pd.Series, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(markers, "BLOCK_ENTRIES", 1000)
+    calls = []
+    monkeypatch.setattr(markers, "rank_sum", lambda *given: calls.append(given) or rank_sum(*given))
+    pd.testing.assert_frame_equal(find_markers(store, clusters, ALL, TARGET, seed=0), table, check_exact=True)
+    assert len(calls) > 5
+
+
+def test_the_store_is_read_once(store: CountsStore, clusters: pd.Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, block = [], CountsStore.block
+    monkeypatch.setattr(CountsStore, "block", lambda self, *rows: read.append(rows) or block(self, *rows))
+    find_markers(store, clusters, ALL, TARGET, seed=0)
+    assert read == [(0, store.shape[0])]
 
 
 def test_the_table_is_ordered(table: pd.DataFrame, store: CountsStore) -> None:

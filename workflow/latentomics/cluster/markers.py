@@ -8,15 +8,19 @@ values adjusted by Benjamini and Hochberg within each cluster.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.sparse import csc_matrix, csr_matrix
 
 from latentomics.config.markers import Markers
-from latentomics.io.store import CountsStore
+from latentomics.io.matrices import stack
+from latentomics.io.store import CountsStore, row_blocks
 
-#: Entries of the dense block of genes that is ranked at a time.
-BLOCK_ENTRIES = 2_000_000
+#: Entries of the genes that are ranked at a time.
+BLOCK_ENTRIES = 1 << 24
 COLUMNS = (
     "cluster",
     "feature",
@@ -60,13 +64,11 @@ def find_markers(
         return pd.DataFrame(columns=list(COLUMNS))
     code = pd.Categorical(labels, categories=names).codes
     factors = target_sum / np.maximum(store.totals, 1)
-    expressed, means, log_means = _cluster_means(store, code, len(names), factors)
+    drawn = _draw(code, len(names), params.max_cells_per_cluster, seed)
+    (expressed, means, log_means), counts = _read(store, code, len(names), factors, drawn)
     size = np.bincount(code, minlength=len(names))
     tested = np.flatnonzero((expressed / size[:, None]).max(axis=0) >= params.min_fraction)
-    drawn = _draw(code, len(names), params.max_cells_per_cluster, seed)
-    expression = store.select(rows=drawn, columns=tested).astype(np.float64)
-    expression.data = np.log1p(expression.data * np.repeat(factors[drawn], np.diff(expression.indptr)))
-    auroc, p = rank_sum(expression.tocsc(), code[drawn], len(names))
+    auroc, p = _rank_tests(counts, tested, factors[drawn], code[drawn], len(names))
     symbols = store.var["symbol"].astype(str).to_numpy() if "symbol" in store.var else store.var.index.to_numpy()
     tables = []
     for i, name in enumerate(names):
@@ -97,18 +99,42 @@ def _natural(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (1 << 62, name)
 
 
-def _cluster_means(store: CountsStore, code: np.ndarray, n: int, factors: np.ndarray):
-    """Per cluster and gene: cells with a count, summed normalised counts, summed log1p expression; one pass."""
+def _read(store: CountsStore, code: np.ndarray, n: int, factors: np.ndarray, drawn: np.ndarray):
+    """What the table needs, in one pass over the store.
+
+    Returns
+    -------
+    sums, counts
+        Per cluster and gene: cells with a count, summed normalised counts, summed log1p expression; and the counts of the
+        drawn cells.
+    """
     n_genes = store.shape[1]
     expressed, sums, log_sums = (np.zeros(n * n_genes) for _ in range(3))
+    parts = []
     for where, block in store.blocks():
         per_row = np.diff(block.indptr)
-        flat = np.repeat(code[where].astype(np.int64) * n_genes, per_row) + block.indices
-        values = block.data * np.repeat(factors[where], per_row)
+        flat = np.repeat(code[where].astype(np.int64) * n_genes, per_row)
+        flat += block.indices
+        values = np.repeat(factors[where], per_row)
+        values *= block.data
         expressed += np.bincount(flat, minlength=n * n_genes)
         sums += np.bincount(flat, weights=values, minlength=n * n_genes)
-        log_sums += np.bincount(flat, weights=np.log1p(values), minlength=n * n_genes)
-    return tuple(a.reshape(n, n_genes) for a in (expressed, sums, log_sums))
+        log_sums += np.bincount(flat, weights=np.log1p(values, out=values), minlength=n * n_genes)
+        parts.append(block[drawn[slice(*np.searchsorted(drawn, (where.start, where.stop)))] - where.start])
+    return tuple(a.reshape(n, n_genes) for a in (expressed, sums, log_sums)), stack(parts)
+
+
+def _rank_tests(
+    counts: csr_matrix, tested: np.ndarray, factors: np.ndarray, code: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`rank_sum` of the expression of the tested genes, some genes at a time."""
+    auroc, p = np.empty((2, n, len(tested)))
+    entries = np.bincount(counts.indices, minlength=counts.shape[1])[tested]
+    for genes in row_blocks(np.append(0, np.cumsum(entries)), BLOCK_ENTRIES):
+        chosen = counts[:, tested[genes]]
+        chosen.data = np.log1p(chosen.data * np.repeat(factors, np.diff(chosen.indptr)))
+        auroc[:, genes], p[:, genes] = rank_sum(chosen.tocsc(), code, n)
+    return auroc, p
 
 
 def _draw(code: np.ndarray, n: int, most: int, seed: int) -> np.ndarray:
@@ -121,8 +147,11 @@ def _draw(code: np.ndarray, n: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def rank_sum(expression, code: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+def rank_sum(expression: csc_matrix, code: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Rank-sum test of each group against all others, for every column.
+
+    Only what is not zero is sorted: the zeros of a column are one group of ties, above the negative values and below the
+    positive ones.
 
     Parameters
     ----------
@@ -139,31 +168,37 @@ def rank_sum(expression, code: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarr
     n_obs, n_genes = expression.shape
     inside = np.bincount(code, minlength=n).astype(float)
     outside = n_obs - inside
-    member = np.zeros((n, n_obs))
-    member[code, np.arange(n_obs)] = 1
-    auroc, p = np.zeros((n, n_genes)), np.ones((n, n_genes))
-    step = max(BLOCK_ENTRIES // max(n_obs, 1), 1)
-    for start in range(0, n_genes, step):
-        dense = expression[:, start : start + step].toarray()
-        ranks = stats.rankdata(dense, axis=0)
-        u = member @ ranks - (inside * (inside + 1) / 2)[:, None]
-        ties = _tie_term(np.sort(dense, axis=0))
-        spread = (inside * outside / 12)[:, None] * ((n_obs + 1) - ties / (n_obs * (n_obs - 1)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (u - (inside * outside / 2)[:, None]) / np.sqrt(spread)
-            auroc[:, start : start + step] = u / (inside * outside)[:, None]
-        p[:, start : start + step] = np.where(np.isfinite(z), 2 * stats.norm.sf(np.abs(z)), 1.0)
-    return auroc, p
+    ranks, ties = np.zeros((n, n_genes)), np.zeros(n_genes)
+    for gene, (start, stop) in enumerate(pairwise(expression.indptr)):
+        group = code[expression.indices[start:stop]]
+        ranks[:, gene], ties[gene] = _summed_ranks(expression.data[start:stop], group, inside)
+    u = ranks - (inside * (inside + 1) / 2)[:, None]
+    spread = (inside * outside / 12)[:, None] * ((n_obs + 1) - ties / (n_obs * (n_obs - 1)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = (u - (inside * outside / 2)[:, None]) / np.sqrt(spread)
+        auroc = u / (inside * outside)[:, None]
+    return auroc, np.where(np.isfinite(z), 2 * stats.norm.sf(np.abs(z)), 1.0)
 
 
-def _tie_term(ordered: np.ndarray) -> np.ndarray:
-    """Sum of t^3 - t over the groups of tied values, per column of sorted values."""
-    n_obs, n_columns = ordered.shape
-    starts = np.vstack([np.ones((1, n_columns), dtype=bool), ordered[1:] != ordered[:-1]])
-    total = np.zeros(n_columns)
-    column, row = np.nonzero(starts.T)
-    ends = np.append(row[1:], n_obs)
-    ends[np.append(column[1:] != column[:-1], True)] = n_obs
-    size = (ends - row).astype(float)
-    np.add.at(total, column, size**3 - size)
-    return total
+def _summed_ranks(values: np.ndarray, group: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, float]:
+    """Sum of the ranks of each group, and the sum of t^3 - t over the groups of tied values.
+
+    Parameters
+    ----------
+    values, group
+        The entries of a column, and the group of each.
+    size
+        Observations of each group; those without an entry are zero.
+    """
+    stored = values != 0
+    order = np.argsort(values[stored])
+    ordered, group = values[stored][order], group[stored][order]
+    n_zeros = size.sum() - len(ordered)
+    starts = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)
+    tied = np.diff(starts, append=len(ordered)).astype(float)
+    rank = starts + (tied + 1) / 2 + np.where(ordered[starts] > 0, n_zeros, 0)
+    rank_of_zeros = np.count_nonzero(ordered < 0) + (n_zeros + 1) / 2
+    # Ranks are halves of whole numbers: their sums are exact, whatever the order.
+    sums = np.bincount(group, weights=np.repeat(rank, tied.astype(int)), minlength=len(size))
+    zeros = size - np.bincount(group, minlength=len(size))
+    return sums + zeros * rank_of_zeros, float((tied**3 - tied).sum() + n_zeros**3 - n_zeros)

@@ -57,7 +57,8 @@ def select_features(store: CountsStore, batch: np.ndarray, n_top: int, span: flo
         for level, rows in _by_level(block, code[where], n_levels):
             values = rows.data.astype(np.float64)
             sums[level] += np.bincount(rows.indices, weights=values, minlength=n_genes)
-            squares[level] += np.bincount(rows.indices, weights=values**2, minlength=n_genes)
+            values *= values
+            squares[level] += np.bincount(rows.indices, weights=values, minlength=n_genes)
     size = np.bincount(code, minlength=n_levels)
     voting = np.flatnonzero(size >= _FEWEST)
     if not len(voting):
@@ -73,9 +74,11 @@ def select_features(store: CountsStore, batch: np.ndarray, n_top: int, span: flo
         for level, rows in _by_level(block, code[where], n_levels):
             if level in place:
                 i = place[level]
-                values = np.minimum(rows.data.astype(np.float64), clip[i][rows.indices])
+                values = clip[i][rows.indices]
+                np.minimum(rows.data, values, out=values)
                 clipped[i] += np.bincount(rows.indices, weights=values, minlength=n_genes)
-                clipped_squares[i] += np.bincount(rows.indices, weights=values**2, minlength=n_genes)
+                values *= values
+                clipped_squares[i] += np.bincount(rows.indices, weights=values, minlength=n_genes)
     n = size[voting][:, None]
     standardised = n * mean[voting] ** 2 + clipped_squares - 2 * clipped * mean[voting]
     standardised /= (n - 1) * expected**2

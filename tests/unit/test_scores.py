@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from embedding_cases import blobs
-from scipy.sparse import csr_matrix
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -48,9 +47,11 @@ def judged(latent: np.ndarray, clusters: np.ndarray | None = None, stability: fl
 
 def scored(embeddings: dict[str, Judged], held_out: np.ndarray | None = None, **obs: object) -> pd.DataFrame:
     n = len(next(iter(embeddings.values())).latent)
-    expression = csr_matrix(np.random.default_rng(0).poisson(1.0, size=(n, 12)).astype(np.float32))
+    expression = np.random.default_rng(0).poisson(1.0, size=(n, 12)).astype(np.float32)
     mask = np.arange(n) % 10 == 0 if held_out is None else held_out
-    return score_embeddings(embeddings, expression, pd.DataFrame(obs, index=range(n)), mask, Scores(), seed=0)
+    return score_embeddings(
+        embeddings, expression.__getitem__, pd.DataFrame(obs, index=range(n)), mask, Scores(), seed=0
+    )
 
 
 # Without labels
@@ -247,17 +248,18 @@ def test_the_board_has_a_row_per_embedding_and_a_column_per_score(
 def test_large_data_are_scored_on_one_sample_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     latent, truth = blobs(150, CENTRES)
     labels = truth.astype(str)
-    sizes = []
+    sizes, read = [], []
     monkeypatch.setattr(scoreboard, "_trustworthiness", lambda dense, index: sizes.append(index.shape) or dense.sum())
     board = score_embeddings(
         {"pca": judged(latent, truth), "scvi": judged(latent, truth)},
-        csr_matrix(latent),
+        lambda rows: read.append(rows) or latent[rows],
         pd.DataFrame({"label": labels}),
         np.arange(450) % 5 == 0,
         Scores(max_cells=N),
         seed=1,
     )
     assert sizes == [(N, NEIGHBOURS)] * 2
+    assert [len(set(rows)) for rows in read] == [N], "no other expression is read, and that once"
     pd.testing.assert_series_equal(board.loc["pca"], board.loc["scvi"], check_names=False)
     assert board.loc["pca", "label_ari"] == 1
     assert board.loc["pca", "label_purity"] == 1, "labels and neighbours are of the same sample"

@@ -1,6 +1,7 @@
 """Judge the embeddings and say in words what the figures mean."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from latentomics.io.job import job
@@ -9,9 +10,11 @@ with job(snakemake, "Judging the embeddings"):
     import numpy as np
     import pandas as pd
 
+    from latentomics.assays.normaliser import normalised_columns
     from latentomics.assays.registry import assay
     from latentomics.config.scores import Scores
-    from latentomics.embed.run import load_data
+    from latentomics.embed.data import split_held_out
+    from latentomics.embed.run import HELD_OUT
     from latentomics.io.store import CountsStore
     from latentomics.score.costs import cost_table
     from latentomics.score.scoreboard import Judged, chosen_stability, score_embeddings
@@ -20,7 +23,9 @@ with job(snakemake, "Judging the embeddings"):
     methods, inputs = snakemake.params.methods, snakemake.input
     store = CountsStore(inputs.store)
     normaliser = assay(snakemake.wildcards.assay).normaliser(store, snakemake.params.normalisation)
-    data = load_data(store, pd.read_parquet(inputs.features), normaliser, snakemake.params.seed)
+    selected = np.flatnonzero(pd.read_parquet(inputs.features)["selected"].to_numpy(dtype=bool))
+    normalised = partial(normalised_columns, store, normaliser, columns=selected)
+    held_out = split_held_out(store.shape[0], HELD_OUT, snakemake.params.seed)
     judged = {
         name: Judged(
             pd.read_parquet(inputs.embeddings[i]).to_numpy(),
@@ -30,7 +35,7 @@ with job(snakemake, "Judging the embeddings"):
         for i, name in enumerate(methods)
     }
     params = Scores(**snakemake.params.scores)
-    scores = score_embeddings(judged, data.normalised, store.obs, data.held_out, params, snakemake.params.seed)
+    scores = score_embeddings(judged, normalised, store.obs, held_out, params, snakemake.params.seed)
     scores.to_csv(snakemake.output.scores, sep="\t", float_format="%.8g")
     summaries = {name: f"{inputs.models[i]}/summary.json" for i, name in enumerate(methods)}
     costs = cost_table(dict(zip(methods, snakemake.params.benchmarks, strict=True)), summaries)
@@ -40,7 +45,7 @@ with job(snakemake, "Judging the embeddings"):
         store.shape,
         store.n_nonzero,
         float(np.nanmedian(store.totals)),
-        len(data.features),
+        len(selected),
         scores,
         loaded,
         snakemake.params.primary,

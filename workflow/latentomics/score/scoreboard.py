@@ -7,11 +7,11 @@ but for ``batch_mixing_expected``, which says what ``batch_mixing`` would be wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 
 from latentomics.config.scores import Scores
@@ -31,7 +31,7 @@ class Judged:
 
 def score_embeddings(
     embeddings: dict[str, Judged],
-    normalised: csr_matrix,
+    normalised: Callable[[np.ndarray], np.ndarray],
     obs: pd.DataFrame,
     held_out: np.ndarray,
     params: Scores,
@@ -44,7 +44,8 @@ def score_embeddings(
     embeddings
         By method name; rows as in ``obs``.
     normalised
-        Normalised counts of the selected features, for the scores that compare with expression.
+        Gives the normalised values of the selected features for ascending row numbers, dense, for the scores that compare
+        with expression: only those of the cells that are judged are read.
     obs
         May have ``batch`` and ``label`` (empty or missing: unknown). Cells whose batch or label is unknown take no part
         in the scores of batches or labels.
@@ -66,7 +67,7 @@ def score_embeddings(
     in_batch = batch >= 0 if batch is not None else None
     shuffled = rng.permutation(batch[in_batch]) if batch is not None else None
     neighbours = {name: _neighbours(item.latent[rows]) for name, item in embeddings.items()}
-    dense = normalised[rows].toarray()
+    dense = normalised(rows)
     table = {}
     for name, item in embeddings.items():
         index, distance = neighbours[name]

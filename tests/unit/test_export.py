@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from count_cases import annotations, random_counts, write_store
 from scipy.sparse import csr_matrix
 
+from latentomics.assays.metagenome import Composition
 from latentomics.assays.normaliser import size_log
 from latentomics.io import export
 from latentomics.io.export import join_results, write_h5ad
@@ -103,6 +105,33 @@ def test_scanpy_works_on_it(tmp_path, store):
 def test_every_chunking_gives_the_same_matrix(tmp_path, store, values, monkeypatch):
     monkeypatch.setattr(export, "_CHUNK", 5)
     adata = write(tmp_path / "out.h5ad", store, tables(store, "scvi"))
+    np.testing.assert_array_equal(adata.layers["counts"].toarray(), values)
+
+
+def test_the_places_of_the_entries_are_written_once(tmp_path, store):
+    """Expression and counts differ in their values only; an old reader sees two matrices all the same."""
+    write(tmp_path / "out.h5ad", store, tables(store, "scvi"))
+    with h5py.File(tmp_path / "out.h5ad") as file:
+        for part in ("indices", "indptr"):
+            assert file[f"X/{part}"] == file[f"layers/counts/{part}"], "one object, two names"
+        assert file["X/data"] != file["layers/counts/data"]
+        assert {file[name].compression for name in ("X/data", "X/indices", "layers/counts/data")} == {"gzip"}
+    copy = ad.read_h5ad(tmp_path / "out.h5ad")
+    copy.X.indices[:] = 0
+    assert (copy.layers["counts"].indices != 0).any(), "in memory they are two"
+
+
+def test_a_normalisation_without_zeros_has_places_of_its_own(tmp_path, store, values):
+    normaliser = Composition(
+        values=np.random.default_rng(0).normal(size=(N, P)).astype(np.float32),
+        keeps_zeros=False,
+        sentence="",
+        facts={"normalisation": "clr"},
+    )
+    joined = join_results(store, features(store), tables(store, "scvi"), "scvi", normaliser, 0)
+    write_h5ad(tmp_path / "out.h5ad", store, normaliser, *joined)
+    adata = ad.read_h5ad(tmp_path / "out.h5ad")
+    np.testing.assert_array_equal(adata.X.toarray(), normaliser.values)
     np.testing.assert_array_equal(adata.layers["counts"].toarray(), values)
 
 

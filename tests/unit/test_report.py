@@ -20,7 +20,7 @@ from latentomics.report.encode import json_text, packed, plotly_text, quantised
 from latentomics.report.page import render, write_report
 from latentomics.report.registry import SECTIONS, builders
 from latentomics.report.sampling import MIN_PER_STRATUM, stratified_sample
-from latentomics.report.sections.embeddings import matched_colours
+from latentomics.report.sections.embeddings import _names_observations, matched_colours
 from latentomics.report.words import counted, duration, listed, megabytes, number, percent, setting
 
 LIMITS = {"max_points": 20000, "max_genes": 150, "n_top_markers": 5, "seed": 0}
@@ -263,6 +263,13 @@ def test_arrays_are_packed() -> None:
     assert codes.tolist() == [0, 64, 255]
     assert (low, top) == (-1.0, 3.0)
     assert quantised(np.zeros(2))[1:] == (0.0, 0.0)
+
+
+def test_a_column_of_the_names_colours_nothing() -> None:
+    names = pd.Index(["1", "2", "10"])
+    assert _names_observations(pd.Series([1, 2, 10], index=names))
+    assert not _names_observations(pd.Series([1, 2, 11], index=names)), "the first alone does not tell"
+    assert not _names_observations(pd.Series([2, 2, 10], index=names))
 
 
 def test_colours_follow_the_cells() -> None:

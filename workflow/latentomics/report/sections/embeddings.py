@@ -175,7 +175,7 @@ def _columns(obs: pd.DataFrame, rows: np.ndarray) -> tuple[list[dict[str, Any]],
     for name in obs.columns:
         values = obs[name]
         # A sample that is itself the observation is named when pointed at.
-        if name == "barcode" or values.isna().all() or (values.astype(str).to_numpy() == obs.index.astype(str)).all():
+        if name == "barcode" or values.isna().all() or _names_observations(values):
             continue
         title = _UNITS.get(name, str(name).replace("_", " "))
         if is_numeric_dtype(values) and not is_bool_dtype(values):
@@ -193,6 +193,16 @@ def _columns(obs: pd.DataFrame, rows: np.ndarray) -> tuple[list[dict[str, Any]],
         shown = {"kind": "categorical", "counts": _counts(text, levels)} | _categorical(text.iloc[rows], levels)
         columns.append({"name": str(name), "title": title} | shown)
     return columns, omitted
+
+
+def _names_observations(values: pd.Series) -> bool:
+    """Whether an annotation is the name of each observation."""
+
+    def same(some: pd.Series) -> bool:
+        return bool((some.astype(str).to_numpy() == some.index.astype(str)).all())
+
+    # The first tells nearly always: a million numbers take seconds to become text.
+    return same(values.iloc[:1]) and same(values)
 
 
 def _expression(data: ReportData, features: pd.DataFrame) -> dict[str, Any]:

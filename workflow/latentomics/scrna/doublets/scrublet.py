@@ -47,6 +47,9 @@ def call_doublets(counts: csr_matrix, params: Doublets, seed: int, threads: int)
             expected_doublet_rate=params.expected_rate,
             threshold=params.threshold,
             n_prin_comps=min(30, work.n_obs - 1),
+            # Exact, by brute force, as scanpy does of itself for few cells: the search is for so many neighbours
+            # (1.5 times the root of the cells) that the approximate one takes several times as long.
+            use_approx_neighbors=False,
             random_state=seed,
             verbose=False,
         )

@@ -144,6 +144,18 @@ def test_held_out_cells_do_not_influence_the_training(data: EmbeddingData, tmp_p
     assert not np.array_equal(first.history["held_out"], second.history["held_out"])
 
 
+def test_the_training_is_that_of_the_plain_optimiser(
+    data: EmbeddingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = quick(data, tmp_path / "fused", min_steps=40)
+    plain = torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *parameters, fused, **options: plain(*parameters, **options))
+    expected = quick(data, tmp_path / "plain", min_steps=40)
+    for column in ("train", "held_out"):
+        np.testing.assert_allclose(found.history[column], expected.history[column], rtol=1e-4)
+    assert found.history["train"].iloc[-1] < 0.95 * found.history["train"].iloc[0]
+
+
 def test_a_single_cell_in_the_last_batch(data: EmbeddingData, tmp_path: Path) -> None:
     rows = np.arange(70)
     held_out = rows >= 65  # 65 for training, batches of 64: batch normalisation cannot do with one

@@ -11,6 +11,7 @@ import scvi.distributions._negative_binomial as stock
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 from scvi.nn import DecoderSCVI
 
 from latentomics.embed.likelihood import counts as counts_module
@@ -263,6 +264,7 @@ def test_counts_behave_as_the_dense_matrix(some_counts: tuple[torch.Tensor, Spar
     whole = torch.vstack([block.dense() for _, block in sparse.blocks()])
     assert torch.equal(whole, dense)
     assert torch.equal(sparse.to(torch.float64).dense(), dense.double())
+    assert torch.equal(SparseCounts.of_scipy(csr_matrix(dense.numpy())).dense(), dense)
     with pytest.raises(ValueError, match="over genes only"):
         sparse.sum(0)
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from latentomics.embed.data import EmbeddingData, Fit
-from latentomics.embed.loop import train_network
+from latentomics.embed.loop import batches_of, train_network
 from latentomics.embed.training import TrainingParams, training_summary, use_device
 
 TITLE = "Autoencoder"
@@ -71,20 +71,16 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
 
     accelerator, device = use_device(threads)
     L.seed_everything(seed, workers=True)
-    rows = data.normalised
-    train, held_out = np.flatnonzero(~data.held_out), np.flatnonzero(data.held_out)
-    mean = torch.from_numpy(np.asarray(rows[train].mean(axis=0), dtype=np.float32).ravel())
-    network = build(rows.shape[1], params)
+    mean = torch.from_numpy(_training_mean(data))
+    network = build(data.counts.shape[1], params)
 
     def loss(net: Any, batch: Any, which: Any, epoch: int) -> Any:
         centred = batch - mean.to(batch.device)
         return mse_loss(net["decoder"](net["encoder"](centred)), centred)
 
-    history, max_epochs = train_network(
-        "autoencoder", network, loss, rows, data.held_out, params, accelerator, params.weight_decay
-    )
-    latent, reconstruction_error = _apply(network, rows, mean, held_out)
-    about_mean = _squares_about(rows[held_out], mean.numpy())
+    batches = batches_of(data, params.batch_size, seed)
+    history, max_epochs = train_network("autoencoder", network, loss, batches, params, accelerator, params.weight_decay)
+    latent, reconstruction_error, about_mean = _apply(network, data, mean)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), folder / "weights.pt")
     np.save(folder / "mean.npy", mean.numpy())
@@ -122,28 +118,30 @@ def encode(folder: Path, data: EmbeddingData) -> np.ndarray:
     import torch
 
     network, mean, _ = load(folder)
-    return _apply(network, data.normalised, torch.from_numpy(mean), np.zeros(0, dtype=int))[0]
+    return _apply(network, data, torch.from_numpy(mean))[0]
 
 
-def _apply(network: Any, rows: Any, mean: Any, held_out: np.ndarray, block: int = 4096) -> tuple[np.ndarray, float]:
-    """Latent of every row, and the summed squared error of the held-out rows."""
+def _training_mean(data: EmbeddingData, block: int = 65536) -> np.ndarray:
+    """Mean of the training observations, (n_features,), float32."""
+    total = np.zeros(data.counts.shape[1])
+    for where, values in data.normalised_blocks(block):
+        total += np.asarray(values[~data.held_out[where]].sum(axis=0, dtype=np.float64)).ravel()
+    return (total / (~data.held_out).sum()).astype(np.float32)
+
+
+def _apply(network: Any, data: EmbeddingData, mean: Any, block: int = 4096) -> tuple[np.ndarray, float, float]:
+    """Latent of every row, and the summed squares of the held-out rows: what is not reconstructed, and about the mean."""
     import torch
 
-    latent, error = [], 0.0
-    is_held_out = np.zeros(rows.shape[0], dtype=bool)
-    is_held_out[held_out] = True
+    latent, error, about_mean = [], 0.0, 0.0
     with torch.inference_mode():
-        for start in range(0, rows.shape[0], block):
-            centred = torch.from_numpy(rows[start : start + block].toarray()) - mean
+        for where, values in data.normalised_blocks(block):
+            centred = torch.from_numpy(values.toarray()) - mean
             z = network["encoder"](centred)
             latent.append(z.numpy())
-            mine = torch.from_numpy(is_held_out[start : start + block])
+            mine = torch.from_numpy(data.held_out[where])
             if mine.any():
-                error += float(((network["decoder"](z[mine]) - centred[mine]) ** 2).sum(dtype=torch.float64))
-    return np.vstack(latent), error
-
-
-def _squares_about(rows: Any, mean: np.ndarray) -> float:
-    """Summed squares of sparse rows about a mean, without densifying them."""
-    squares = float(rows.multiply(rows).sum())
-    return squares - 2 * float(np.asarray(rows.sum(axis=0)).ravel() @ mean) + rows.shape[0] * float(mean @ mean)
+                judged = centred[mine]
+                error += float(((network["decoder"](z[mine]) - judged) ** 2).sum(dtype=torch.float64))
+                about_mean += float((judged**2).sum(dtype=torch.float64))
+    return np.vstack(latent), error, about_mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from latentomics.assays.normaliser import Normaliser
+from latentomics.embed.stored import StoredCounts
 
 #: Observations that any latent space needs: two to fit, one to hold out.
 FEWEST = 3
@@ -22,7 +24,7 @@ class EmbeddingData:
     Attributes
     ----------
     counts
-        Observations x selected features, CSR, int32.
+        Observations x selected features: CSR, int32; or, of more observations than memory holds, left in their store.
     normaliser
         Of the assay; ``counts`` are rows 0 to n_obs of its store.
     obs
@@ -40,10 +42,34 @@ class EmbeddingData:
     features: pd.Index
     held_out: np.ndarray
 
+    @property
+    def stored(self) -> bool:
+        """Whether the counts were left in their store."""
+        return isinstance(self.counts, StoredCounts)
+
+    @property
+    def counts_in_memory(self) -> Any:
+        """``counts``, CSR, whatever memory they take."""
+        return self.counts.read() if self.stored else self.counts
+
     @cached_property
     def normalised(self) -> Any:
-        """Normalised expression or abundance (log1p, CLR...), CSR, float32, of the shape of ``counts``."""
-        return self.normaliser(self.counts, slice(None))
+        """Normalised expression or abundance (log1p, CLR...), CSR, float32, in memory like :attr:`counts_in_memory`."""
+        return self.normaliser(self.counts_in_memory, slice(None))
+
+    def normalised_blocks(self, n_rows: int) -> Iterator[tuple[slice, Any]]:
+        """The same, ``n_rows`` observations at a time, in order; of stored counts only some blocks are in memory.
+
+        Returns
+        -------
+        rows, values
+            Which they are, and their values (CSR).
+        """
+        whole = [(slice(0, len(self.obs)), self.normalised)] if not self.stored else self.counts.blocks(self.normaliser)
+        for where, values in whole:
+            for start in range(0, values.shape[0], n_rows):
+                part = values[start : start + n_rows]
+                yield slice(where.start + start, where.start + start + part.shape[0]), part
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from latentomics.embed.data import EmbeddingData
+from latentomics.embed.stored import minibatches
 from latentomics.embed.training import TrainingParams, check_history, refusal, schedule
 
 #: Loss of a minibatch, mean over its observations: network, dense rows, their numbers, epoch (from 0) -> scalar tensor.
 Loss = Callable[[Any, Any, Any, int], Any]
 
 
+class Batches(NamedTuple):
+    """Minibatches, each of dense rows and their numbers.
+
+    Attributes
+    ----------
+    train
+        In another order in every pass.
+    held_out
+        What the training is judged by.
+    n_train
+        Observations trained on.
+    """
+
+    train: Any
+    held_out: Any
+    n_train: int
+
+
+def batches_of(data: EmbeddingData, batch_size: int, seed: int) -> Batches:
+    """Minibatches of the normalised observations, densified one by one: never a dense copy of the data.
+
+    Parameters
+    ----------
+    seed
+        Of the order of observations that are read from their store; of others it is torch's.
+    """
+    n_train = int((~data.held_out).sum())
+    # Batch normalisation needs more than one observation in every training batch.
+    odd_one = n_train > batch_size and n_train % batch_size == 1
+    if data.stored:
+        parts = minibatches(data.counts, data.held_out, batch_size, seed, data.normaliser, odd_one)
+        return Batches(*map(_Dense, parts), n_train)
+    return Batches(
+        _loader(data.normalised, ~data.held_out, batch_size=batch_size, shuffle=True, drop_last=odd_one),
+        _loader(data.normalised, data.held_out, batch_size=batch_size),
+        n_train,
+    )
+
+
+class _Dense:
+    """Stored minibatches, densified."""
+
+    def __init__(self, batches: Any):
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        import torch
+
+        for values, rows in self._batches:
+            yield torch.from_numpy(values.toarray()), torch.from_numpy(rows)
+
+
+def _loader(rows: Any, keep: np.ndarray, **options: Any) -> Any:
+    """torch's loader of some rows (CSR), one slice of them for each minibatch."""
+    import torch
+
+    kept = np.flatnonzero(keep)
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(kept)
+
+        def __getitems__(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            which = kept[index]
+            return torch.from_numpy(rows[which].toarray()), torch.from_numpy(which)
+
+    return torch.utils.data.DataLoader(Rows(), collate_fn=lambda batch: batch, **options)
+
+
 def train_network(
     name: str,
     network: Any,
     loss: Loss,
-    rows: Any,
-    held_out: np.ndarray,
+    batches: Batches,
     params: TrainingParams,
     accelerator: str,
     weight_decay: float,
@@ -30,10 +103,8 @@ def train_network(
     ----------
     network
         A torch module; moved to the accelerator for the training and back.
-    rows
-        Observations x features, CSR: what the network sees, densified minibatch by minibatch.
-    held_out
-        Boolean mask, (n_obs,); their loss decides when to stop and which weights are kept.
+    batches
+        What it sees; the loss of the held-out ones decides when to stop and which weights are kept.
     params
         Also has ``learning_rate``.
 
@@ -51,29 +122,6 @@ def train_network(
     import torch
     from lightning.pytorch.callbacks import EarlyStopping
     from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
-    from torch.utils.data import DataLoader
-
-    train, judged = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-    class Rows(torch.utils.data.Dataset):
-        """Minibatches densified from CSR: one slice per batch, never a dense copy of the data."""
-
-        def __init__(self, which: np.ndarray):
-            self.which = which
-
-        def __len__(self) -> int:
-            return len(self.which)
-
-        def __getitems__(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-            which = self.which[index]
-            return torch.from_numpy(rows[which].toarray()), torch.from_numpy(which)
-
-    def loader(which: np.ndarray, shuffle: bool) -> DataLoader:
-        # Batch normalisation needs more than one observation in every training batch.
-        odd_one = shuffle and len(which) > params.batch_size and len(which) % params.batch_size == 1
-        return DataLoader(
-            Rows(which), batch_size=params.batch_size, shuffle=shuffle, drop_last=odd_one, collate_fn=lambda rows: rows
-        )
 
     class Module(L.LightningModule):
         def __init__(self):
@@ -104,10 +152,10 @@ def train_network(
                 print(f"{name}: epoch {epoch}, train {mean:.5f}, held-out {held:.5f}", flush=True)
 
         def configure_optimizers(self):
-            return torch.optim.AdamW(self.parameters(), lr=params.learning_rate, weight_decay=weight_decay)
+            return torch.optim.AdamW(self.parameters(), lr=params.learning_rate, weight_decay=weight_decay, fused=True)
 
     module = Module()
-    min_epochs, max_epochs = schedule(params, len(train))
+    min_epochs, max_epochs = schedule(params, batches.n_train)
 
     class Patience(EarlyStopping):
         """Lightning's, but a plateau before ``min_epochs`` that was overcome by then does not end the training."""
@@ -131,7 +179,7 @@ def train_network(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, loader(train, shuffle=True), loader(judged, shuffle=False))
+    trainer.fit(module, batches.train, batches.held_out)
     history = pd.DataFrame(module.losses)
     check_history(history, name)
     network.load_state_dict(module.best[1])

@@ -29,8 +29,11 @@ class Params(Section):
 def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Path) -> Fit:
     """Fit by eigendecomposition of the exact covariance, accumulated block by block.
 
-    One pass over the rows, memory of features squared; exact and free of random numbers, where randomised solvers are
-    neither. The held-out figures come from a second decomposition that saw only the training observations.
+    One pass over the rows for the covariance and one for the scores, memory of features squared whatever the number of
+    rows. Exact and free of random numbers: a randomised solver is a little faster, but the spectrum of cells is flat,
+    and its last components are other ones (``benchmarks/pca.md``). Products are summed in float64: in float32 they are
+    no faster, because blocks are small. The held-out figures come from a second decomposition that saw only the training
+    observations.
 
     Returns
     -------
@@ -39,12 +42,12 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
         and ``held_out_r2``: the share of the held-out observations' variance that the first 1..n_components
         components of the training observations reconstruct.
     """
-    rows = data.normalised
-    n_components = min(params.n_components, rows.shape[1], rows.shape[0] - 1, int((~data.held_out).sum()) - 1)
-    train, held = _moments(rows[~data.held_out]), _moments(rows[data.held_out])
+    n_obs, width = data.counts.shape
+    n_components = min(params.n_components, width, n_obs - 1, int((~data.held_out).sum()) - 1)
+    train, held = _moments(data)
     whole = tuple(a + b for a, b in zip(train, held, strict=True))
     mean, variances, axes = _decompose(*whole, n_components)
-    latent = np.vstack([block.toarray() @ axes for block in _blocks(rows)]) - mean @ axes
+    latent = _scores(data, mean, axes)
     total = _covariance(*whole).trace()
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(
@@ -59,30 +62,40 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
         "stopped": "closed form: nothing to train",
         "loss_name": "squared error",
     }
-    return Fit(latent.astype(np.float32), summary)
+    return Fit(latent, summary)
 
 
 def encode(folder: Path, data: EmbeddingData) -> np.ndarray:
     """Scores of observations that the saved model has not seen, (n_obs, n_components)."""
     with np.load(folder / "pca.npz", allow_pickle=False) as model:
         mean, axes = model["mean"], model["components"].T
-    return (np.vstack([block.toarray() @ axes for block in _blocks(data.normalised)]) - mean @ axes).astype(np.float32)
+    return _scores(data, mean, axes)
 
 
-def _blocks(rows):
-    for start in range(0, rows.shape[0], BLOCK_ROWS):
-        yield rows[start : start + BLOCK_ROWS]
+def _scores(data: EmbeddingData, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Coordinates along the axes (features x components) about the mean, (n_obs, n_components), float32."""
+    found, centre = np.empty((len(data.obs), axes.shape[1]), dtype=np.float32), mean @ axes
+    for where, block in data.normalised_blocks(BLOCK_ROWS):
+        found[where] = block.toarray() @ axes - centre
+    return found
 
 
-def _moments(rows) -> tuple[int, np.ndarray, np.ndarray]:
-    """Number of rows, sum and sum of outer products, in float64."""
-    width = rows.shape[1]
-    total, outer = np.zeros(width), np.zeros((width, width))
-    for block in _blocks(rows):
+def _moments(data: EmbeddingData) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Number of rows, sum and sum of outer products, in float64: of the training rows and of those held out."""
+    from scipy.linalg.blas import dsyrk
+
+    width = data.counts.shape[1]
+    masks = (~data.held_out, data.held_out)
+    totals, outers = np.zeros((2, width)), [np.zeros((width, width), order="F") for _ in masks]
+    for where, block in data.normalised_blocks(BLOCK_ROWS):
         dense = block.toarray().astype(np.float64)
-        total += dense.sum(axis=0)
-        outer += dense.T @ dense
-    return rows.shape[0], total, outer
+        for mask, total, outer in zip(masks, totals, outers, strict=True):
+            rows = dense[mask[where]]
+            if len(rows):
+                total += rows.sum(axis=0)
+                dsyrk(1, rows.T, beta=1, c=outer, overwrite_c=True)  # adds to its upper triangle, in place
+    whole = [np.triu(outer) + np.triu(outer, 1).T for outer in outers]
+    return [(int(mask.sum()), total, outer) for mask, total, outer in zip(masks, totals, whole, strict=True)]
 
 
 def _covariance(n: int, total: np.ndarray, outer: np.ndarray) -> np.ndarray:

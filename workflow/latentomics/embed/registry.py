@@ -11,7 +11,8 @@ A method's module is imported by the rules, so its top level imports nothing hea
 ``Params``
     Its typed parameters, a :class:`~latentomics.config.base.Section`.
 ``fit(data, params, seed, threads, folder)``
-    Fit, save the model below ``folder``, return a :class:`~latentomics.embed.data.Fit`.
+    Fit, save the model below ``folder``, return a :class:`~latentomics.embed.data.Fit`. The counts of very many observations
+    are left in their store: ``data.normalised_blocks`` and :func:`~latentomics.embed.loop.batches_of` read either.
 ``encode(folder, data)``
     Latent coordinates of other observations by the saved model; needed only by methods that predict a condition.
 """

@@ -12,6 +12,7 @@ from latentomics.assays.normaliser import Normaliser
 from latentomics.config.base import Section
 from latentomics.embed.data import EmbeddingData, Fit, split_held_out
 from latentomics.embed.registry import method
+from latentomics.embed.stored import MEMORY, StoredCounts
 from latentomics.io.store import CountsStore, batch_of
 
 #: Share of the observations held out from training, the same ones for every method.
@@ -20,6 +21,8 @@ HELD_OUT = 0.1
 
 def load_data(store: CountsStore, features: pd.DataFrame, normaliser: Normaliser, seed: int) -> EmbeddingData:
     """Read the counts of the selected features and what goes with them.
+
+    Counts that would take more than :data:`latentomics.embed.stored.MEMORY` are left in the store.
 
     Parameters
     ----------
@@ -31,8 +34,10 @@ def load_data(store: CountsStore, features: pd.DataFrame, normaliser: Normaliser
     obs = store.obs.copy()
     obs["batch"] = batch_of(obs)
     selected = np.flatnonzero(features["selected"].to_numpy(dtype=bool))
+    counts = StoredCounts(store, selected)
+    in_memory = counts.read(most=MEMORY)
     return EmbeddingData(
-        counts=store.select(columns=selected),
+        counts=counts if in_memory is None else in_memory,
         normaliser=normaliser,
         obs=obs,
         features=features.index[selected],

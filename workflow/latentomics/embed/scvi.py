@@ -1,7 +1,8 @@
 """scVI: a variational autoencoder with a count likelihood and batch correction.
 
 Lopez et al. 2018, Nature Methods 15:1053. The model is scvi-tools' own ``SCVI``, saved in its own format:
-``scvi.model.SCVI.load(folder)`` opens it. Trained on sparse minibatches (:mod:`latentomics.embed.likelihood`).
+``scvi.model.SCVI.load(folder, adata)`` opens it. Trained on sparse minibatches (:mod:`latentomics.embed.likelihood`), which
+are read from the store where the counts of all cells would take too much memory (:mod:`latentomics.embed.stored`).
 """
 
 from __future__ import annotations
@@ -55,14 +56,19 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     import anndata as ad
     import numpy as np
     import scvi
+    from scipy.sparse import csr_matrix
 
     from latentomics.embed.likelihood.model import SCVI
+    from latentomics.embed.likelihood.stored import StoredCells
 
     accelerator, device = use_device(threads)
     scvi.settings.seed = seed
     scvi.settings.dl_num_workers = 0
-    counts = data.counts.astype(np.float32)
-    counts.eliminate_zeros()
+    if data.stored:
+        counts = csr_matrix(data.counts.shape, dtype=np.float32)
+    else:
+        counts = data.counts.astype(np.float32)
+        counts.eliminate_zeros()
     adata = ad.AnnData(counts, obs=_covariates(data.obs, params), var=pd.DataFrame(index=data.features))
     covariates = adata.obs.columns.drop("batch")
     numeric = [c for c in covariates if pd.api.types.is_numeric_dtype(adata.obs[c])]
@@ -84,13 +90,20 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     min_epochs, max_epochs = schedule(params, len(train))
     # A last minibatch of one observation breaks batch normalisation.
     odd_one = len(train) > params.batch_size and len(train) % params.batch_size == 1
+    if data.stored:
+        cells = StoredCells(model.adata_manager, data.counts, data.held_out, params.batch_size, seed, odd_one)
+        feeding = {"datamodule": cells}
+    else:
+        feeding = {
+            "batch_size": params.batch_size,
+            "datasplitter_kwargs": {"external_indexing": [train, held_out], "drop_last": odd_one},
+        }
     try:
         model.train(
             max_epochs=max_epochs,
             accelerator=accelerator,
             devices=1,
-            batch_size=params.batch_size,
-            datasplitter_kwargs={"external_indexing": [train, held_out], "drop_last": odd_one},
+            **feeding,
             early_stopping=True,
             early_stopping_patience=params.patience,
             early_stopping_warmup_epochs=min_epochs,
@@ -113,7 +126,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     history.insert(0, "epoch", np.arange(1, len(history) + 1))
     history.insert(1, "step", history["epoch"] * (-(-len(train) // params.batch_size) - odd_one))
     check_history(history, "scvi")
-    latent = model.get_latent_representation()
+    latent = model.get_latent_representation(dataloader=cells.in_order() if data.stored else None)
     model.save(folder, overwrite=True, save_anndata=False)
     summary = {
         "n_parameters": sum(p.numel() for p in model.module.parameters()),

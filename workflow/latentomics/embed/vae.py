@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from latentomics.embed.data import EmbeddingData, Fit, TrainingError
-from latentomics.embed.loop import train_network
+from latentomics.embed.loop import batches_of, train_network
 from latentomics.embed.training import TrainingParams, training_summary, use_device
 
 TITLE = "VAE"
@@ -128,7 +128,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     levels, code = np.unique(data.obs["batch"].astype(str), return_inverse=True)
     rows = data.normalised
     one_hot = torch.eye(len(levels))[torch.from_numpy(code)]
-    counts = data.counts
+    counts = data.counts_in_memory
     network = build(rows.shape[1], len(levels), params)
 
     def loss(net: Any, clr: Any, which: Any, epoch: int) -> Any:
@@ -142,7 +142,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
         return (weight * divergence - log_likelihood(observed, net.decode(z, batch), net.log_c)).mean()
 
     history, max_epochs = train_network(
-        "vae", network, loss, rows, data.held_out, params, accelerator, params.weight_decay
+        "vae", network, loss, batches_of(data, params.batch_size, seed), params, accelerator, params.weight_decay
     )
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), folder / "weights.pt")

@@ -124,11 +124,16 @@ class SCVI(scvi.model.SCVI):
     def train(self, *args: Any, datasplitter_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
         """As scvi-tools', on sparse minibatches; on dense ones where counts are not of a library.
 
+        A ``datamodule`` (:class:`~latentomics.embed.likelihood.stored.StoredCells`) gives them itself.
+
         Raises
         ------
         ValueError
             The counts are not a CSR matrix of whole numbers.
         """
+        if options.get("datamodule") is not None:
+            super().train(*args, **options)
+            return
         splitter = dict(datasplitter_kwargs or {})
         sparse = self.module.gene_likelihood in {"nb", "zinb"} and not self.module.use_size_factor_key
         if sparse:

@@ -17,7 +17,17 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 from latentomics.cluster.graph import fuzzy_connectivities, load_graph, neighbour_graph, save_graph
-from latentomics.cluster.select import NO_STRUCTURE, Selection, _agreement, _subsamples, choose, leiden, select_clusters
+from latentomics.cluster.leiden import CellGraph, leiden
+from latentomics.cluster.select import (
+    NO_STRUCTURE,
+    Clustering,
+    Selection,
+    _agreement,
+    _subsamples,
+    choose,
+    select_clusters,
+)
+from latentomics.cluster.threads import threads_of_cluster
 from latentomics.config.clusters import Clusters
 
 QUICK = {"resolutions": [0.05, 0.3, 1.0], "n_resamples": 4, "min_separation": 4.65, "min_stability": 0.85}
@@ -89,23 +99,6 @@ def test_connectivities_are_umaps_where_distances_are_odd(kind: str) -> None:
     mine = fuzzy_connectivities(indices, distances)
     np.testing.assert_allclose(mine.toarray(), theirs.toarray(), atol=1e-4)
     assert (mine != mine.T).nnz == 0
-
-
-def test_large_data_find_most_of_the_nearest_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    latent = rng.normal(size=(1500, 8)).astype(np.float32)
-    latent[700:703] = latent[700]  # duplicates: none is its own neighbour
-    exact = neighbour_graph(latent, 15, 0).obsp["distances"]
-    monkeypatch.setattr("latentomics.cluster.graph.EXACT_UP_TO", 1000)
-    near = neighbour_graph(latent, 15, 0).obsp["distances"]
-    assert (np.diff(near.indptr) == 14).all()
-    rows = np.repeat(np.arange(1500), 14)
-    assert (near.indices != rows).all()
-    shared = [
-        np.intersect1d(a, b).size
-        for a, b in zip(near.indices.reshape(-1, 14), exact.indices.reshape(-1, 14), strict=True)
-    ]
-    assert np.mean(shared) / 14 > 0.98
 
 
 def test_the_graph_holds_the_nearest_neighbours(cloud: np.ndarray) -> None:
@@ -214,6 +207,22 @@ def test_the_same_input_gives_the_same_table(found: Selection, planted: tuple[np
     pd.testing.assert_frame_equal(found.evidence, again.evidence)
 
 
+def test_two_processes_give_the_same_tables_as_one(found: Selection, planted: tuple[np.ndarray, np.ndarray]) -> None:
+    latent = planted[0]
+    graph = neighbour_graph(latent, 15, 0)
+    shared = select_clusters(latent, graph, found.clusters.index, Clusters(**QUICK), 15, 0, threads=2)
+    pd.testing.assert_frame_equal(shared.clusters, found.clusters)
+    pd.testing.assert_frame_equal(shared.evidence, found.evidence)
+
+
+@pytest.mark.parametrize(("n_obs", "threads"), [(2700, 1), (5000, 1), (5001, 2)])
+def test_a_second_process_is_for_large_data(n_obs: int, threads: int, tmp_path: Path) -> None:
+    embedding = tmp_path / "pca.parquet"
+    assert threads_of_cluster({}, [str(embedding)]) == 1, "not made yet"
+    pd.DataFrame({"z0": np.zeros(n_obs, dtype=np.float32)}).to_parquet(embedding)
+    assert threads_of_cluster({}, [str(embedding)]) == threads
+
+
 @pytest.mark.parametrize("n_obs", [2, 3, 4, 9])
 def test_a_handful_of_observations_is_one_cluster(cloud: np.ndarray, n_obs: int) -> None:
     selection = select(cloud[:n_obs])
@@ -254,6 +263,24 @@ def test_large_data_are_judged_on_a_sample_but_clustered_whole(
     assert adjusted_rand_score(truth, selection.clusters["cluster"]) == 1
 
 
+def test_only_large_data_are_iterated_less(cloud: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    iterated = []
+
+    partition = CellGraph.leiden
+
+    def leiden(graph: CellGraph, resolution: float, seed: int, n_iterations: int) -> np.ndarray:
+        iterated.append(n_iterations)
+        return partition(graph, resolution, seed, n_iterations)
+
+    monkeypatch.setattr(CellGraph, "leiden", leiden)
+    select(cloud, resolutions=[0.3])
+    assert iterated == [10] * 5
+    iterated.clear()
+    monkeypatch.setattr("latentomics.cluster.select.ITERATED_UP_TO", 300)
+    select(cloud, resolutions=[0.3])
+    assert iterated == [2] + [10] * 4, "the subsamples of 280 cells are small"
+
+
 @given(st.data())
 @settings(max_examples=50, deadline=None)
 def test_agreement_is_the_rand_index_on_shared_cells(data: st.DataObject) -> None:
@@ -280,11 +307,11 @@ def test_clusters_that_subsamples_do_not_show_are_not_stable() -> None:
 def test_clusters_that_only_the_whole_data_show_are_not_chosen(
     cloud: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cluster(latent: np.ndarray, *_: object) -> tuple[np.ndarray, int, float]:
+    def clusterings(latent: np.ndarray, *_: object) -> list[Clustering]:
         whole = len(latent) == len(cloud)
-        return (np.arange(len(latent)) % 2 if whole else np.zeros(len(latent), dtype=int)), 2, 5.0
+        return [Clustering(np.arange(len(latent)) % 2 if whole else np.zeros(len(latent), dtype=int), 2, 5.0)]
 
-    monkeypatch.setattr("latentomics.cluster.select._cluster", cluster)
+    monkeypatch.setattr("latentomics.cluster.select._clusterings", clusterings)
     selection = select(cloud, resolutions=[0.5])
     assert selection.evidence["n_clusters"].item() == 2
     assert selection.evidence["stability"].item() == 0

@@ -195,3 +195,26 @@ def test_how_the_clusters_were_numbered_does_not_matter(order: list[int], seed: 
     second, _ = merge_unseparated(latent, np.array(order)[truth], 4.65, 0)
     assert adjusted_rand_score(first, second) == 1
     assert len(set(first)) == 4, "the second and the fourth are too close"
+
+
+def test_a_pair_that_is_cut_though_its_centroids_are_far_apart_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stripe cut in two, beside each half three blobs: nearer to it than its other half, but separated from it.
+    rng = np.random.default_rng(0)
+    stripe = np.column_stack([rng.uniform(-100, 100, 2000), rng.normal(size=2000)])
+    corners = np.array([[x + dx, dy] for x in (-50, 50) for dx, dy in ((0, 20), (10, 30), (-10, 30))])
+    blob, truth = blobs(60, corners)
+    latent, code = np.vstack([stripe, blob]), np.append(stripe[:, 0] > 0, truth + 2).astype(int)
+    whole = merge_unseparated(latent, code, 4.65, 0)
+    monkeypatch.setattr("latentomics.cluster.separation.NEAREST", 2)
+    halves = Halves(latent, code, 0)
+    assert 1 not in halves.nearest(0, np.arange(1, 8))[:2]
+    merged, separation = merge_unseparated(latent, code, 4.65, 0)
+    np.testing.assert_array_equal(merged, whole[0])
+    assert separation == whole[1] > 4.65
+    assert len(set(merged)) == 7
+    assert len(set(merged[:2000])) == 1
+
+
+def test_clusters_by_the_distance_of_their_centroids() -> None:
+    latent, truth = blobs(50, np.array([[0.0, 0], [9, 0], [-4, 0], [30, 0]]))
+    assert list(Halves(latent, truth, 0).nearest(0, np.array([1, 2, 3]))) == [2, 1, 3]

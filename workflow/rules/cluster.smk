@@ -4,6 +4,8 @@ Inputs:  results/{assay}/embeddings/{method}.parquet, results/{assay}/counts.zar
 Outputs: results/{assay}/{graphs,clusters,layouts,markers}/{method}.*
 """
 
+from latentomics.cluster.threads import threads_of_cluster
+
 
 rule cluster:
     input:
@@ -23,7 +25,7 @@ rule cluster:
         "results/benchmarks/{assay}/cluster/{method}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: threads_of_cluster
     resources:
         mem_mb=memory("cluster"),
         runtime=minutes("cluster"),

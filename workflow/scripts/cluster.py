@@ -15,8 +15,9 @@ with job(snakemake, f"Clusters on {snakemake.wildcards.method}"):
     latent, seed, n_neighbors = embedding.to_numpy(), snakemake.params.seed, snakemake.params.n_neighbors
     graph = neighbour_graph(latent, n_neighbors, seed)
     save_graph(graph, Path(snakemake.output.graph))
+    print(f"{graph.uns['neighbors']['recall']:.1%} of the nearest neighbours are found")
     params = Clusters(**snakemake.params.clusters)
-    selection = select_clusters(latent, graph, embedding.index, params, n_neighbors, seed)
+    selection = select_clusters(latent, graph, embedding.index, params, n_neighbors, seed, snakemake.threads)
     selection.clusters.to_parquet(snakemake.output.clusters)
     selection.evidence.to_csv(snakemake.output.selection, sep="\t", index=False, float_format="%.8g")
     print(selection.evidence.drop(columns="verdict").to_string())

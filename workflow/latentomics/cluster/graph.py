@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-#: Up to this many observations neighbours are exact (seconds); above, they are found by descent.
-EXACT_UP_TO = 20_000
+from latentomics.cluster.neighbours import nearest
+
+#: Observations whose weights are computed at a time: bounds what the computation in double precision holds.
+BLOCK_ROWS = 1 << 16
 
 
 def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Any:
@@ -26,21 +28,24 @@ def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Any:
     n_neighbors
         Neighbours of each observation, itself included; fewer where there are few observations.
     seed
-        Of the approximate search (data above :data:`EXACT_UP_TO` observations).
+        Of the approximate search of large data (:func:`~latentomics.cluster.neighbours.nearest`).
 
     Returns
     -------
     AnnData
         With ``obsp["distances"]`` and ``obsp["connectivities"]`` and scanpy's own record of them, so that every scanpy
-        function that needs neighbours works on it.
+        function that needs neighbours works on it; ``uns["neighbors"]["recall"]`` is the share of the true neighbours
+        among the found.
     """
     latent = np.ascontiguousarray(latent, dtype=np.float32)
     n_obs = len(latent)
     k = min(n_neighbors, max(n_obs - 1, 2))
-    indices, distances = _nearest(latent, k, seed)
+    indices, distances, recall = nearest(latent, k, seed)
     starts = np.arange(0, n_obs * (k - 1) + 1, k - 1)
     near = csr_matrix((distances.ravel(), indices.ravel(), starts), shape=(n_obs, n_obs))
-    return as_scanpy_has_it(latent, near, fuzzy_connectivities(indices, distances), k)
+    holder = as_scanpy_has_it(latent, near, fuzzy_connectivities(indices, distances), k)
+    holder.uns["neighbors"]["recall"] = recall
+    return holder
 
 
 def as_scanpy_has_it(latent: np.ndarray, distances: csr_matrix, connectivities: csr_matrix, n_neighbors: int) -> Any:
@@ -54,26 +59,6 @@ def as_scanpy_has_it(latent: np.ndarray, distances: csr_matrix, connectivities: 
         "params": {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean", "use_rep": "X"},
     }
     return holder
-
-
-def _nearest(latent: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and distances of the k - 1 nearest others, by rising distance, each (observations, k - 1)."""
-    if len(latent) <= EXACT_UP_TO:
-        from sklearn.neighbors import NearestNeighbors
-
-        # In double precision: the brute-force search subtracts squared norms, which cancel in single precision.
-        search = NearestNeighbors(n_neighbors=k - 1).fit(latent.astype(np.float64))
-        distances, indices = search.kneighbors()
-        return indices, distances.astype(np.float32)
-    from pynndescent import NNDescent
-
-    # One more than needed: a wider search misses fewer of the others.
-    indices, distances = NNDescent(latent, n_neighbors=k + 1, random_state=seed).neighbor_graph
-    # Itself is usually the first; among exact duplicates it may stand elsewhere, or have been pushed out.
-    itself = indices == np.arange(len(latent))[:, None]
-    itself[~itself.any(axis=1), -1] = True
-    indices, distances = (part[~itself].reshape(-1, k)[:, : k - 1] for part in (indices, distances))
-    return indices, distances
 
 
 def fuzzy_connectivities(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
@@ -100,23 +85,31 @@ def fuzzy_connectivities(indices: np.ndarray, distances: np.ndarray) -> csr_matr
     arXiv:1802.03426, section 3.1 and algorithms 2 and 3.
     """
     n_obs, width = indices.shape
-    distances = distances.astype(np.float64)
-    positive = np.where(distances > 0, distances, np.inf)
-    rho = positive.min(axis=1)
+    overall = distances.astype(np.float64).sum() / (n_obs * (width + 1))
+    weights = np.empty((n_obs, width), dtype=np.float32)
+    for start in range(0, n_obs, BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        weights[block] = _local_weights(distances[block].astype(np.float64), overall)
+    starts = np.arange(0, n_obs * width + 1, width)
+    local = csr_matrix((weights.ravel(), indices.ravel(), starts), shape=(n_obs, n_obs))
+    reverse = local.T.tocsr()
+    joined = csr_matrix(local + reverse - local.multiply(reverse))
+    joined.eliminate_zeros()
+    joined.sort_indices()
+    return joined
+
+
+def _local_weights(distances: np.ndarray, overall: float) -> np.ndarray:
+    """Weight of each neighbour of some observations, given the mean distance over all observations."""
+    width = distances.shape[1]
+    rho = np.where(distances > 0, distances, np.inf).min(axis=1)
     rho[~np.isfinite(rho)] = 0.0
     beyond = np.maximum(distances - rho[:, None], 0.0)
     sigma = _bandwidths(beyond, np.log2(width + 1))
     # A floor of a thousandth of the mean distance (itself counted in, as UMAP does) keeps duplicates apart from the rest.
-    mean = np.where(rho > 0, distances.sum(axis=1) / (width + 1), distances.sum() / (n_obs * (width + 1)))
+    mean = np.where(rho > 0, distances.sum(axis=1) / (width + 1), overall)
     sigma = np.maximum(sigma, 1e-3 * mean)
-    weights = np.exp(-beyond / np.where(sigma > 0, sigma, 1.0)[:, None]).astype(np.float32)
-    starts = np.arange(0, n_obs * width + 1, width)
-    local = csr_matrix((weights.ravel(), indices.ravel(), starts), shape=(n_obs, n_obs))
-    mutual = local.multiply(local.T)
-    joined = csr_matrix(local + local.T - mutual)
-    joined.eliminate_zeros()
-    joined.sort_indices()
-    return joined
+    return np.exp(-beyond / np.where(sigma > 0, sigma, 1.0)[:, None])
 
 
 def _bandwidths(beyond: np.ndarray, target: float) -> np.ndarray:
@@ -135,7 +128,7 @@ def _bandwidths(beyond: np.ndarray, target: float) -> np.ndarray:
 
 
 def save_graph(holder: Any, path: Path) -> None:
-    """Write both sparse matrices of :func:`neighbour_graph` to one ``.npz`` (plain arrays, no pickle)."""
+    """Write both matrices and the recall of :func:`neighbour_graph` to one ``.npz`` (plain arrays, no pickle)."""
     arrays = {}
     for name in ("distances", "connectivities"):
         matrix = csr_matrix(holder.obsp[name])
@@ -145,7 +138,8 @@ def save_graph(holder: Any, path: Path) -> None:
             f"{name}_indices": matrix.indices.astype(np.int32),
             f"{name}_indptr": matrix.indptr.astype(np.int64),
         }
-    np.savez(path, **arrays, n_neighbors=holder.uns["neighbors"]["params"]["n_neighbors"])
+    record = holder.uns["neighbors"]
+    np.savez(path, **arrays, n_neighbors=record["params"]["n_neighbors"], recall=record["recall"])
 
 
 def load_graph(path: Path) -> tuple[csr_matrix, csr_matrix, int]:

@@ -11,17 +11,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
+from threadpoolctl import threadpool_limits
 
 from latentomics.cluster.graph import neighbour_graph
+from latentomics.cluster.leiden import CellGraph
 from latentomics.cluster.separation import merge_unseparated
 from latentomics.config.clusters import Clusters
 
 NO_STRUCTURE = "no stable structure"
+#: Up to this many observations Leiden iterates ten times, above twice, as is scanpy's and igraph's default. Of 100,000
+#: cells that takes a quarter of the time and a thousandth of the modularity; the clusters differ less from those of ten
+#: iterations (adjusted Rand index of 0.89 to 0.92) than these do from each other with another seed (0.73 to 0.76).
+ITERATED_UP_TO = 20_000
 
 
 @dataclass(frozen=True)
@@ -42,16 +49,16 @@ class Selection:
     evidence: pd.DataFrame
 
 
-def leiden(holder: Any, resolution: float, seed: int) -> np.ndarray:
-    """Leiden clusters (scanpy, igraph) of a neighbour graph: integer codes."""
-    import scanpy as sc
+class Clustering(NamedTuple):
+    """Clusters at one resolution, before which ``n_leiden`` clusters were merged until the smallest d' is ``separation``."""
 
-    sc.tl.leiden(holder, resolution=resolution, flavor="igraph", n_iterations=10, directed=False, random_state=seed)
-    return holder.obs["leiden"].astype(int).to_numpy()
+    codes: np.ndarray
+    n_leiden: int
+    separation: float
 
 
 def select_clusters(
-    latent: np.ndarray, graph: Any, index: pd.Index, params: Clusters, n_neighbors: int, seed: int
+    latent: np.ndarray, graph: Any, index: pd.Index, params: Clusters, n_neighbors: int, seed: int, threads: int = 1
 ) -> Selection:
     """Cluster at every resolution, measure, and choose the finest stable clustering.
 
@@ -63,37 +70,34 @@ def select_clusters(
         Of all observations, from :func:`~latentomics.cluster.graph.neighbour_graph`.
     index
         Observation ids.
+    threads
+        Processes that share the work; the result is the same. A process takes seconds to start: use one for small data.
 
     Notes
     -----
     The finest is the one with most clusters; among equals the most stable, then the lowest resolution. A clustering of
     one cluster is trivially stable and proves nothing: if no resolution gives two stable clusters, there is one.
     A pinned resolution is used as Leiden gives it, unmerged; its evidence stands beside the others'.
+    Of large data all observations are clustered, and the evidence comes from subsamples of ``max_cells`` of them.
     """
     resolutions = sorted({*params.resolutions, *([params.resolution] if params.resolution else [])})
     subsamples = _subsamples(len(latent), params, seed)
-    graphs = [neighbour_graph(latent[rows], n_neighbors, seed) for rows in subsamples]
+    whole, runs = _all_clusterings(latent, graph, subsamples, resolutions, params, n_neighbors, seed, threads)
     columns, rows = {}, []
-    for resolution in resolutions:
-        pinned = resolution == params.resolution
-        codes, n_leiden, separation = _cluster(latent, graph, resolution, params, pinned, seed)
-        runs = [
-            _cluster(latent[sub], g, resolution, params, pinned, seed)[0]
-            for sub, g in zip(subsamples, graphs, strict=True)
-        ]
-        sizes = np.bincount(codes)
-        agreement = _agreement(subsamples, runs, trivial=float(len(sizes) == 1))
-        columns[f"r{resolution:g}"] = codes
+    for number, (resolution, found) in enumerate(zip(resolutions, whole, strict=True)):
+        sizes = np.bincount(found.codes)
+        agreement = _agreement(subsamples, [run[number].codes for run in runs], trivial=float(len(sizes) == 1))
+        columns[f"r{resolution:g}"] = _names(found.codes)
         rows.append(
             {
                 "resolution": resolution,
-                "n_leiden": n_leiden,
+                "n_leiden": found.n_leiden,
                 "n_clusters": len(sizes),
                 "smallest_cluster": int(sizes.min()),
                 "stability": float(np.mean(agreement)),
                 "stability_low": float(np.quantile(agreement, 0.05)),
                 "stability_high": float(np.quantile(agreement, 0.95)),
-                "separation": separation,
+                "separation": found.separation,
                 "stable": bool(len(sizes) > 1 and np.mean(agreement) >= params.min_stability),
             }
         )
@@ -102,8 +106,13 @@ def select_clusters(
     evidence["chosen"] = evidence["resolution"] == chosen
     evidence["verdict"] = verdict
     table = pd.DataFrame(columns, index=index)
-    table["cluster"] = table[f"r{chosen:g}"] if chosen is not None else 0
-    return Selection(table.astype(str), evidence)
+    table["cluster"] = table[f"r{chosen:g}"] if chosen is not None else "0"
+    return Selection(table, evidence)
+
+
+def _names(codes: np.ndarray) -> np.ndarray:
+    """Clusters as strings; the few names are shared by all cells."""
+    return np.arange(codes.max() + 1).astype(str).astype(object)[codes]
 
 
 def choose(evidence: pd.DataFrame, params: Clusters) -> tuple[float | None, str]:
@@ -135,13 +144,55 @@ def choose(evidence: pd.DataFrame, params: Clusters) -> tuple[float | None, str]
     )
 
 
-def _cluster(
-    latent: np.ndarray, graph: Any, resolution: float, params: Clusters, pinned: bool, seed: int
-) -> tuple[np.ndarray, int, float]:
-    codes = leiden(graph, resolution, seed)
-    n_leiden = int(codes.max()) + 1
-    codes, separation = merge_unseparated(latent, codes, 0 if pinned else params.min_separation, seed)
-    return codes, n_leiden, separation
+def _all_clusterings(
+    latent: np.ndarray,
+    graph: Any,
+    subsamples: list[np.ndarray],
+    resolutions: list[float],
+    params: Clusters,
+    n_neighbors: int,
+    seed: int,
+    threads: int,
+) -> tuple[list[Clustering], list[list[Clustering]]]:
+    """The clusterings of all observations and of each subsample, one per resolution each."""
+    from joblib import Parallel, delayed
+
+    # Every process needs the graph of all: each takes an equal part of low and high resolutions.
+    shares = [resolutions[start::threads] for start in range(threads)]
+    connectivities = graph.obsp["connectivities"]
+    tasks = [delayed(_clusterings)(latent, connectivities, share, params, seed) for share in shares]
+    tasks += [delayed(_of_subsample)(latent[rows], n_neighbors, resolutions, params, seed) for rows in subsamples]
+    done = Parallel(n_jobs=threads)(tasks)
+    parts, runs = done[:threads], done[threads:]
+    by_resolution = {
+        r: found for share, part in zip(shares, parts, strict=True) for r, found in zip(share, part, strict=True)
+    }
+    return [by_resolution[resolution] for resolution in resolutions], runs
+
+
+def _of_subsample(
+    latent: np.ndarray, n_neighbors: int, resolutions: list[float], params: Clusters, seed: int
+) -> list[Clustering]:
+    graph = neighbour_graph(latent, n_neighbors, seed)
+    return _clusterings(latent, graph.obsp["connectivities"], resolutions, params, seed)
+
+
+def _clusterings(
+    latent: np.ndarray, connectivities: csr_matrix, resolutions: list[float], params: Clusters, seed: int
+) -> list[Clustering]:
+    """Leiden at each resolution, and the merging of what is not separated."""
+    graph = CellGraph(connectivities)
+    n_iterations = 10 if len(latent) <= ITERATED_UP_TO else 2
+    found = []
+    # One thread of linear algebra: sums are rounded alike in however many processes.
+    with threadpool_limits(1, user_api="blas"):
+        for resolution in resolutions:
+            codes = graph.leiden(resolution, seed, n_iterations)
+            n_leiden = int(codes.max()) + 1
+            pinned = resolution == params.resolution
+            codes, separation = merge_unseparated(latent, codes, 0 if pinned else params.min_separation, seed)
+            found.append(Clustering(codes.astype(np.int32), n_leiden, separation))
+    return found
 
 
 def _subsamples(n_obs: int, params: Clusters, seed: int) -> list[np.ndarray]:

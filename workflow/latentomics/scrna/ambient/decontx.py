@@ -160,7 +160,7 @@ def find_populations(counts: csr_matrix, seed: int, distinct: bool = False) -> n
     import scanpy as sc
 
     from latentomics.cluster.graph import neighbour_graph
-    from latentomics.cluster.select import leiden
+    from latentomics.cluster.leiden import leiden
     from latentomics.cluster.separation import merge_unseparated
     from latentomics.config.clusters import Clusters
 

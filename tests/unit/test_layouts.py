@@ -1,4 +1,4 @@
-"""The two-dimensional pictures: UMAP as scanpy draws it, t-SNE that copes with few observations."""
+"""The two-dimensional pictures: UMAP as scanpy draws it, t-SNE that copes with few observations, both with many."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from embedding_cases import blobs
+from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
 
+from latentomics.cluster import layouts
 from latentomics.cluster.graph import load_graph, neighbour_graph, save_graph
 from latentomics.cluster.layouts import layout_table
 from latentomics.config.layouts import Layouts
@@ -23,10 +25,10 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return blobs(50, np.array([[0.0, 0, 0, 0], [12, 0, 0, 0], [0, 12, 0, 0]]))
 
 
-def layout(latent: np.ndarray, folder: Path, seed: int = 0, **params: float) -> pd.DataFrame:
+def layout(latent: np.ndarray, folder: Path, seed: int = 0, threads: int = 1, **params: float) -> pd.DataFrame:
     save_graph(neighbour_graph(latent, 15, seed), folder / "graph.npz")
     index = pd.Index([f"cell_{i}" for i in range(len(latent))], name="cell")
-    return layout_table(latent, load_graph(folder / "graph.npz"), index, Layouts(**params), seed, threads=1)
+    return layout_table(latent, load_graph(folder / "graph.npz"), index, Layouts(**params), seed, threads)
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +82,67 @@ def test_few_observations_are_drawn_too(data: tuple[np.ndarray, np.ndarray], tmp
     table = layout(data[0][:n_obs], tmp_path)
     assert table.shape == (n_obs, 4)
     assert np.isfinite(table.to_numpy()).all()
+
+
+@pytest.fixture
+def from_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """150 observations count as many, and 60 of them are landmarks."""
+    monkeypatch.setattr(layouts, "LARGE", 149)
+    monkeypatch.setattr(layouts, "LANDMARKS", 60)
+
+
+def test_up_to_the_limit_nothing_changes(
+    table: pd.DataFrame, data: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "LARGE", 150)
+    pd.testing.assert_frame_equal(table, layout(data[0], tmp_path))
+
+
+@pytest.mark.usefixtures("from_landmarks")
+@pytest.mark.parametrize("kind", ["umap", "tsne"])
+def test_blobs_that_start_from_landmarks_stay_apart(
+    table: pd.DataFrame, data: tuple[np.ndarray, np.ndarray], tmp_path: Path, kind: str
+) -> None:
+    large = layout(data[0], tmp_path)
+    assert list(large) == COLUMNS
+    assert (large.dtypes == np.float32).all()
+    columns = [f"{kind}1", f"{kind}2"]
+    assert silhouette_score(large[columns], data[1]) > 0.6
+    assert not np.allclose(large[columns], table[columns], atol=0.5)
+    # Neighbourhoods are drawn about as well as by the libraries' own schedules.
+    long, short = (trustworthiness(data[0], t[columns], n_neighbors=10) for t in (table, large))
+    assert short > long - 0.03
+
+
+@pytest.mark.usefixtures("from_landmarks")
+def test_the_picture_of_many_observations_hangs_on_the_seed_alone(
+    data: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    one, two, other = (layout(data[0], tmp_path, seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(one, two)
+    assert not np.allclose(one, other, atol=0.5)
+
+
+def test_the_refined_tsne_is_the_same_with_any_number_of_threads(
+    data: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "ITERATIONS", 5)
+    connectivities = neighbour_graph(data[0], 15, 0).obsp["connectivities"]
+    start = data[0][:, :2]
+    one, two = (layouts._refined_tsne(start, connectivities, threads) for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert not np.allclose(one, start, atol=0.5)
+
+
+@pytest.mark.usefixtures("from_landmarks")
+def test_the_graph_is_left_as_it_was(data: tuple[np.ndarray, np.ndarray]) -> None:
+    graph = neighbour_graph(data[0], 15, 0).obsp["connectivities"]
+    before = graph.copy()
+    layout_table(data[0], (graph, graph, 15), pd.RangeIndex(150), Layouts(), 0, threads=1)
+    assert abs(graph - before).max() == 0
+
+
+def test_the_manual_says_from_how_many_observations_on_landmarks_come_first() -> None:
+    description = Layouts.model_fields["tsne_perplexity"].description or ""
+    assert f"{layouts.LARGE:,}" in description
+    assert f"{layouts.LANDMARKS:,}" in description

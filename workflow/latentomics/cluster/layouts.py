@@ -1,4 +1,10 @@
-"""Two-dimensional pictures of a latent space: UMAP (McInnes et al. 2018) and t-SNE (openTSNE; Policar et al. 2024)."""
+"""Two-dimensional pictures of a latent space: UMAP (McInnes et al. 2018) and t-SNE (openTSNE; Policar et al. 2024).
+
+Up to :data:`LARGE` observations both libraries run as they are. Above, where their own starts and schedules take too long,
+:data:`LANDMARKS` observations, drawn at random, are laid out in that same way, all others start among them, and a short
+optimisation on the neighbour graph of all observations puts the neighbourhoods in order. How the pictures compare is measured
+by ``benchmarks/layouts.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +12,19 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from latentomics.cluster.graph import as_scanpy_has_it
+from latentomics.cluster.graph import as_scanpy_has_it, neighbour_graph
+from latentomics.cluster.landmarks import draw_landmarks, spread_positions
 from latentomics.config.layouts import Layouts
+
+#: Up to this many observations the layouts are the libraries' own.
+LARGE = 20_000
+#: Observations that are laid out first where there are more than :data:`LARGE`.
+LANDMARKS = 10_000
+#: Passes over all observations that follow: UMAP's epochs, t-SNE's iterations.
+EPOCHS = 50
+ITERATIONS = 100
+#: The width of a t-SNE of n observations grows about as n to this power (200 to 20,000 cells: a factor of 4).
+ROOM = 0.25
 
 
 def layout_table(
@@ -18,20 +35,68 @@ def layout_table(
     seed: int,
     threads: int,
 ) -> pd.DataFrame:
-    """Columns ``umap1 umap2 tsne1 tsne2``, float32, indexed by observation id."""
-    umap = _umap(latent, graph, params, seed)
-    tsne = _tsne(latent, params, seed, threads)
-    coordinates = np.hstack([umap, tsne]).astype(np.float32)
+    """Columns ``umap1 umap2 tsne1 tsne2``, float32, indexed by observation id.
+
+    Parameters
+    ----------
+    latent
+        Observations x latent dimensions.
+    graph
+        Distances, connectivities and number of neighbours, as :func:`~latentomics.cluster.graph.load_graph` gives them.
+    index
+        Observation ids, (observations,).
+    params
+        Settings of both layouts.
+    seed
+        The same seed gives the same coordinates, whatever the number of threads.
+    threads
+        Of t-SNE; UMAP is the same twice only with one.
+    """
+    draw = _large if len(latent) > LARGE else _small
+    coordinates = np.hstack(draw(latent, graph, params, seed, threads)).astype(np.float32)
     return pd.DataFrame(coordinates, index=index, columns=["umap1", "umap2", "tsne1", "tsne2"])
 
 
-def _umap(latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int) -> np.ndarray:
-    import scanpy as sc
-
-    holder = as_scanpy_has_it(latent.astype(np.float32), *graph)
+def _small(
+    latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """UMAP and t-SNE as the libraries draw them, each (observations, 2)."""
     # The spectral start solves for eigenvectors that tiny graphs do not have.
     start = "spectral" if len(latent) > 50 else "random"
-    sc.tl.umap(holder, min_dist=params.umap_min_dist, init_pos=start, random_state=seed)
+    return _umap(latent, graph, params, seed, start), _tsne(latent, params, seed, threads)
+
+
+def _large(
+    latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """UMAP and t-SNE that start from landmarks, each (observations, 2)."""
+    _, connectivities, n_neighbors = graph
+    rows = draw_landmarks(len(latent), LANDMARKS, seed)
+    holder = neighbour_graph(latent[rows], n_neighbors, seed)
+    landmark_graph = (holder.obsp["distances"], holder.obsp["connectivities"], n_neighbors)
+    umap, tsne = (
+        spread_positions(positions, rows, latent, connectivities, seed)
+        for positions in _small(latent[rows], landmark_graph, params, seed, threads)
+    )
+    room = (len(latent) / len(rows)) ** ROOM
+    return _umap(latent, graph, params, seed, umap, EPOCHS), _refined_tsne(room * tsne, connectivities, threads)
+
+
+def _umap(
+    latent: np.ndarray,
+    graph: tuple[csr_matrix, csr_matrix, int],
+    params: Layouts,
+    seed: int,
+    start: str | np.ndarray,
+    epochs: int | None = None,
+) -> np.ndarray:
+    """UMAP, (observations, 2); ``epochs`` None: as many as the library takes."""
+    import scanpy as sc
+
+    distances, connectivities, n_neighbors = graph
+    # umap-learn sets weak weights of its argument to zero.
+    holder = as_scanpy_has_it(latent.astype(np.float32), distances, connectivities.copy(), n_neighbors)
+    sc.tl.umap(holder, min_dist=params.umap_min_dist, init_pos=start, random_state=seed, maxiter=epochs)
     return holder.obsm["X_umap"]
 
 
@@ -42,3 +107,37 @@ def _tsne(latent: np.ndarray, params: Layouts, seed: int, threads: int) -> np.nd
     perplexity = min(params.tsne_perplexity, max((len(latent) - 1) / 3 - 1, 1))
     model = TSNE(perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=threads)
     return np.asarray(model.fit(latent.astype(np.float64)))
+
+
+def _refined_tsne(start: np.ndarray, connectivities: csr_matrix, threads: int) -> np.ndarray:
+    """t-SNE from positions that are already about right, with the neighbour graph's weights as affinities.
+
+    Three neighbours per unit of perplexity would be 90 per observation; those of the graph, 15, draw the same picture.
+    Early exaggeration, which finds the large structure, is left out: the landmarks have it.
+
+    Parameters
+    ----------
+    start
+        Where the observations are, in t-SNE's own unit, (observations, 2).
+    connectivities
+        Weights of the neighbours, (observations, observations), symmetric.
+    threads
+        The result is the same with any number.
+
+    Returns
+    -------
+    numpy.ndarray
+        (observations, 2).
+
+    References
+    ----------
+    Boehm JN, Berens P, Kobak D (2022). Attraction-repulsion spectrum in neighbor embeddings. Journal of Machine Learning
+    Research 23(95):1-32: t-SNE with UMAP's weights, or equal ones, of 15 neighbours looks as it does with perplexity 30.
+    """
+    from openTSNE import TSNEEmbedding
+    from openTSNE.affinity import PrecomputedAffinities
+
+    # The library divides its argument in place.
+    affinities = PrecomputedAffinities(connectivities.astype(np.float64))
+    embedding = TSNEEmbedding(start.astype(np.float64), affinities, negative_gradient_method="fft", n_jobs=threads)
+    return np.asarray(embedding.optimize(n_iter=ITERATIONS))

@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy.optimize import linear_sum_assignment
 
+from latentomics.cluster.layouts import LANDMARKS, LARGE
 from latentomics.report.data import LAYOUTS, ReportData, natural_order
 from latentomics.report.encode import codes, packed, quantised
 from latentomics.report.palette import CATEGORICAL, SEQUENTIAL
@@ -96,6 +97,7 @@ def build(data: ReportData) -> Section | None:
             "n_features": len(features),
             "omitted": omitted,
             "perplexity": _perplexity(data),
+            "landmarks": LANDMARKS if n_obs > LARGE else None,
             "min_dist": data.setting("layouts", "umap_min_dist"),
         },
         payload={"explorer": explorer},

@@ -219,6 +219,12 @@ def test_large_data_are_sampled(tmp_path: Path) -> None:
     assert len(explorer["ids"]) == 5000
     assert sum(explorer["clusters"]["pca"]["counts"]) == 200_000
     assert len(page) < 9 * 2**20
+    caption = "10,000 drawn at random are laid out so"
+    assert caption in page
+    small = render(ReportData("scrna", make_results(tmp_path / "small/scrna", n_cells=60, n_genes=24), Limits()), "t")
+    assert caption not in small
+    for one in (page, small):
+        assert re.search(r"[.] Hover to see", one), "a space after the sentence"
 
 
 class TestSampling:

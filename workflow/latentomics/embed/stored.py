@@ -137,7 +137,7 @@ class Shuffled:
 
     A pass draws the order of the runs of rows, reads so many of them as a pool holds, shuffles its rows, and cuts them into
     minibatches; what is left over goes to the next pool. An observation thus meets those of some hundred places of the
-    store, not of all; ``benchmarks/loader.md`` shows that the training is none the worse.
+    store, not of all. ``benchmarks/loader.py`` measures what that does to the training.
 
     Parameters
     ----------

@@ -219,8 +219,9 @@ def starts(
     own = layouts._umap
     # The last argument is there only where all cells are drawn.
     unrefined = {"_umap": lambda *a: a[4] if len(a) > 5 else own(*a), "_refined_tsne": lambda start, *_: start}
-    with patch.multiple(layouts, LANDMARKS=n_landmarks, **unrefined):
-        umap, tsne = layouts._large(latent, graph, params, SEED, threads)
+    with patch.multiple(layouts, **unrefined):
+        umap = layouts.umap_layout(latent, graph, params, SEED, n_landmarks)
+        tsne = layouts.tsne_layout(latent, graph[1], params, SEED, n_landmarks, threads)
     return umap, tsne, (len(latent) / n_landmarks) ** layouts.ROOM
 
 

@@ -28,7 +28,6 @@ import torch
 import latentomics.embed.likelihood.model as ours
 from latentomics.assays.normaliser import normalised_columns
 from latentomics.assays.registry import assay
-from latentomics.cluster.graph import neighbour_graph
 from latentomics.cluster.select import select_clusters
 from latentomics.config.clusters import Clusters
 from latentomics.config.graph import Graph
@@ -56,8 +55,7 @@ def judge(study: Path, model: type[scvi.model.SCVI], seed: int, threads: int) ->
     finally:
         ours.SCVI = kept
     n_neighbors = Graph().n_neighbors
-    graph = neighbour_graph(fit.latent, n_neighbors, 0)
-    chosen = select_clusters(fit.latent, graph, data.obs.index, Clusters(), n_neighbors, 0)
+    chosen = select_clusters(fit.latent, data.obs.index, Clusters(), n_neighbors, 0)
     judged = Judged(fit.latent, chosen.clusters["cluster"].to_numpy(), chosen_stability(chosen.evidence))
     columns = np.flatnonzero(features["selected"].to_numpy(dtype=bool))
     rows = partial(normalised_columns, store, normaliser, columns=columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 from latentomics.cluster.graph import fuzzy_connectivities, load_graph, neighbour_graph, save_graph
+from latentomics.cluster.layouts import LARGE
 from latentomics.cluster.leiden import CellGraph, leiden
 from latentomics.cluster.select import (
     NO_STRUCTURE,
@@ -27,7 +29,7 @@ from latentomics.cluster.select import (
     choose,
     select_clusters,
 )
-from latentomics.cluster.threads import threads_of_cluster
+from latentomics.cluster.threads import threads_of_cluster, threads_of_layout
 from latentomics.config.clusters import Clusters
 
 QUICK = {"resolutions": [0.05, 0.3, 1.0], "n_resamples": 4, "min_separation": 4.65, "min_stability": 0.85}
@@ -50,8 +52,7 @@ def cloud() -> np.ndarray:
 
 def select(latent: np.ndarray, seed: int = 0, **changes: object) -> Selection:
     index = pd.Index([f"cell_{i}" for i in range(len(latent))], name="cell")
-    graph = neighbour_graph(latent, 15, seed)
-    return select_clusters(latent, graph, index, Clusters(**(QUICK | changes)), 15, seed)
+    return select_clusters(latent, index, Clusters(**(QUICK | changes)), 15, seed)
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +192,7 @@ def test_a_pinned_resolution_keeps_tiny_clusters() -> None:
     rng = np.random.default_rng(0)
     latent = np.vstack([rng.normal(size=(60, 2)), rng.normal(size=(4, 2)) * 0.01 + 50]).astype(np.float32)
     index = pd.RangeIndex(64).astype(str)
-    graph = neighbour_graph(latent, 4, 0)
-    selection = select_clusters(latent, graph, index, Clusters(**(QUICK | {"resolution": 0.3})), 4, 0)
+    selection = select_clusters(latent, index, Clusters(**(QUICK | {"resolution": 0.3})), 4, 0)
     clusters = selection.clusters["cluster"].to_numpy()
     assert len(set(clusters[60:])) == 1
     assert set(clusters[60:]).isdisjoint(clusters[:60])
@@ -209,18 +209,28 @@ def test_the_same_input_gives_the_same_table(found: Selection, planted: tuple[np
 
 def test_two_processes_give_the_same_tables_as_one(found: Selection, planted: tuple[np.ndarray, np.ndarray]) -> None:
     latent = planted[0]
-    graph = neighbour_graph(latent, 15, 0)
-    shared = select_clusters(latent, graph, found.clusters.index, Clusters(**QUICK), 15, 0, threads=2)
+    shared = select_clusters(latent, found.clusters.index, Clusters(**QUICK), 15, 0, threads=2)
     pd.testing.assert_frame_equal(shared.clusters, found.clusters)
     pd.testing.assert_frame_equal(shared.evidence, found.evidence)
+    assert (shared.graph.obsp["connectivities"] != found.graph.obsp["connectivities"]).nnz == 0
 
 
-@pytest.mark.parametrize(("n_obs", "threads"), [(2700, 1), (5000, 1), (5001, 2)])
-def test_a_second_process_is_for_large_data(n_obs: int, threads: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("function", "n_obs", "threads"),
+    [
+        (threads_of_cluster, 5000, 1),
+        (threads_of_cluster, 5001, 2),
+        (threads_of_layout, LARGE, 1),
+        (threads_of_layout, LARGE + 1, 2),
+    ],
+)
+def test_a_second_process_is_for_large_data(
+    function: Callable[..., int], n_obs: int, threads: int, tmp_path: Path
+) -> None:
     embedding = tmp_path / "pca.parquet"
-    assert threads_of_cluster({}, [str(embedding)]) == 1, "not made yet"
+    assert function({}, [str(embedding)]) == 1, "not made yet"
     pd.DataFrame({"z0": np.zeros(n_obs, dtype=np.float32)}).to_parquet(embedding)
-    assert threads_of_cluster({}, [str(embedding)]) == threads
+    assert function({}, [str(embedding)]) == threads
 
 
 @pytest.mark.parametrize("n_obs", [2, 3, 4, 9])
@@ -256,9 +266,8 @@ def test_large_data_are_judged_on_a_sample_but_clustered_whole(
         "latentomics.cluster.select.neighbour_graph", lambda *a: (built.append(len(a[0])), neighbour_graph(*a))[1]
     )
     latent, truth = planted
-    graph = neighbour_graph(latent, 15, 0)
-    selection = select_clusters(latent, graph, pd.RangeIndex(len(latent)), params, 15, 0)
-    assert built == [120] * 4
+    selection = select_clusters(latent, pd.RangeIndex(len(latent)), params, 15, 0)
+    assert built == [len(latent), *[120] * 4]
     assert len(selection.clusters) == len(latent)
     assert adjusted_rand_score(truth, selection.clusters["cluster"]) == 1
 
@@ -278,7 +287,7 @@ def test_only_large_data_are_iterated_less(cloud: np.ndarray, monkeypatch: pytes
     iterated.clear()
     monkeypatch.setattr("latentomics.cluster.select.ITERATED_UP_TO", 300)
     select(cloud, resolutions=[0.3])
-    assert iterated == [2] + [10] * 4, "the subsamples of 280 cells are small"
+    assert iterated == [2] * 5, "the subsamples of 280 cells too"
 
 
 @given(st.data())

@@ -121,6 +121,7 @@ def test_the_picture_of_many_observations_hangs_on_the_seed_alone(
     one, two, other = (layout(data[0], tmp_path, seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(one, two)
     assert not np.allclose(one, other, atol=0.5)
+    pd.testing.assert_frame_equal(one, layout(data[0], tmp_path, threads=2))
 
 
 def test_the_refined_tsne_is_the_same_with_any_number_of_threads(

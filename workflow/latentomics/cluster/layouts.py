@@ -50,36 +50,48 @@ def layout_table(
     seed
         The same seed gives the same coordinates, whatever the number of threads.
     threads
-        Of t-SNE; UMAP is the same twice only with one.
+        Of large data UMAP and t-SNE, of small data only t-SNE make use of a second: UMAP is the same twice only with one.
     """
-    draw = _large if len(latent) > LARGE else _small
-    coordinates = np.hstack(draw(latent, graph, params, seed, threads)).astype(np.float32)
+    from joblib import Parallel, delayed
+
+    n_landmarks = LANDMARKS if len(latent) > LARGE else 0
+    processes = min(threads, 2) if n_landmarks else 1
+    drawn = Parallel(n_jobs=processes)(
+        [
+            delayed(umap_layout)(latent, graph, params, seed, n_landmarks),
+            delayed(tsne_layout)(latent, graph[1], params, seed, n_landmarks, max(threads // processes, 1)),
+        ]
+    )
+    coordinates = np.hstack(drawn).astype(np.float32)
     return pd.DataFrame(coordinates, index=index, columns=["umap1", "umap2", "tsne1", "tsne2"])
 
 
-def _small(
-    latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """UMAP and t-SNE as the libraries draw them, each (observations, 2)."""
-    # The spectral start solves for eigenvectors that tiny graphs do not have.
-    start = "spectral" if len(latent) > 50 else "random"
-    return _umap(latent, graph, params, seed, start), _tsne(latent, params, seed, threads)
-
-
-def _large(
-    latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """UMAP and t-SNE that start from landmarks, each (observations, 2)."""
+def umap_layout(
+    latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int, n_landmarks: int
+) -> np.ndarray:
+    """UMAP, (observations, 2): as the library draws it, or (``n_landmarks`` above 0) from so many that it has drawn."""
+    if not n_landmarks:
+        # The spectral start solves for eigenvectors that tiny graphs do not have.
+        return _umap(latent, graph, params, seed, "spectral" if len(latent) > 50 else "random")
     _, connectivities, n_neighbors = graph
-    rows = draw_landmarks(len(latent), LANDMARKS, seed)
+    rows = draw_landmarks(len(latent), n_landmarks, seed)
     holder = neighbour_graph(latent[rows], n_neighbors, seed)
     landmark_graph = (holder.obsp["distances"], holder.obsp["connectivities"], n_neighbors)
-    umap, tsne = (
-        spread_positions(positions, rows, latent, connectivities, seed)
-        for positions in _small(latent[rows], landmark_graph, params, seed, threads)
-    )
-    room = (len(latent) / len(rows)) ** ROOM
-    return _umap(latent, graph, params, seed, umap, EPOCHS), _refined_tsne(room * tsne, connectivities, threads)
+    landmarks = umap_layout(latent[rows], landmark_graph, params, seed, 0)
+    start = spread_positions(landmarks, rows, latent, connectivities, seed)
+    return _umap(latent, graph, params, seed, start, EPOCHS)
+
+
+def tsne_layout(
+    latent: np.ndarray, connectivities: csr_matrix, params: Layouts, seed: int, n_landmarks: int, threads: int
+) -> np.ndarray:
+    """t-SNE, (observations, 2): as the library draws it, or (``n_landmarks`` above 0) from so many that it has drawn."""
+    if not n_landmarks:
+        return _tsne(latent, params, seed, threads)
+    rows = draw_landmarks(len(latent), n_landmarks, seed)
+    landmarks = _tsne(latent[rows], params, seed, threads)
+    start = spread_positions(landmarks, rows, latent, connectivities, seed)
+    return _refined_tsne((len(latent) / len(rows)) ** ROOM * start, connectivities, threads)
 
 
 def _umap(

@@ -25,9 +25,10 @@ from latentomics.cluster.separation import merge_unseparated
 from latentomics.config.clusters import Clusters
 
 NO_STRUCTURE = "no stable structure"
-#: Up to this many observations Leiden iterates ten times, above twice, as is scanpy's and igraph's default. Of 100,000
-#: cells that takes a quarter of the time and a thousandth of the modularity; the clusters differ less from those of ten
-#: iterations (adjusted Rand index of 0.89 to 0.92) than these do from each other with another seed (0.73 to 0.76).
+#: Up to this many observations Leiden iterates ten times, above twice, as is scanpy's and igraph's default; so it does in
+#: their subsamples, whose agreement is to tell how stable the procedure is. Of 100,000 cells that takes a quarter of the
+#: time and a thousandth of the modularity; the clusters differ less from those of ten iterations (adjusted Rand index of
+#: 0.89 to 0.92) than these do from each other with another seed (0.73 to 0.76).
 ITERATED_UP_TO = 20_000
 
 
@@ -37,6 +38,8 @@ class Selection:
 
     Attributes
     ----------
+    graph
+        Neighbours of all observations, from :func:`~latentomics.cluster.graph.neighbour_graph`.
     clusters
         Index: observation id; a column ``r{resolution}`` each, and ``cluster``; strings, "0" the largest.
     evidence
@@ -45,6 +48,7 @@ class Selection:
         ``separation`` (smallest d' between clusters), ``stable``, ``chosen`` and a ``verdict`` in words.
     """
 
+    graph: Any
     clusters: pd.DataFrame
     evidence: pd.DataFrame
 
@@ -58,18 +62,18 @@ class Clustering(NamedTuple):
 
 
 def select_clusters(
-    latent: np.ndarray, graph: Any, index: pd.Index, params: Clusters, n_neighbors: int, seed: int, threads: int = 1
+    latent: np.ndarray, index: pd.Index, params: Clusters, n_neighbors: int, seed: int, threads: int = 1
 ) -> Selection:
-    """Cluster at every resolution, measure, and choose the finest stable clustering.
+    """Find neighbours, cluster at every resolution, measure, and choose the finest stable clustering.
 
     Parameters
     ----------
     latent
         Observations x latent dimensions.
-    graph
-        Of all observations, from :func:`~latentomics.cluster.graph.neighbour_graph`.
     index
         Observation ids.
+    n_neighbors
+        Of each observation in the graph, itself included.
     threads
         Processes that share the work; the result is the same. A process takes seconds to start: use one for small data.
 
@@ -82,7 +86,7 @@ def select_clusters(
     """
     resolutions = sorted({*params.resolutions, *([params.resolution] if params.resolution else [])})
     subsamples = _subsamples(len(latent), params, seed)
-    whole, runs = _all_clusterings(latent, graph, subsamples, resolutions, params, n_neighbors, seed, threads)
+    graph, whole, runs = _all_clusterings(latent, subsamples, resolutions, params, n_neighbors, seed, threads)
     columns, rows = {}, []
     for number, (resolution, found) in enumerate(zip(resolutions, whole, strict=True)):
         sizes = np.bincount(found.codes)
@@ -107,7 +111,7 @@ def select_clusters(
     evidence["verdict"] = verdict
     table = pd.DataFrame(columns, index=index)
     table["cluster"] = table[f"r{chosen:g}"] if chosen is not None else "0"
-    return Selection(table, evidence)
+    return Selection(graph, table, evidence)
 
 
 def _names(codes: np.ndarray) -> np.ndarray:
@@ -146,43 +150,50 @@ def choose(evidence: pd.DataFrame, params: Clusters) -> tuple[float | None, str]
 
 def _all_clusterings(
     latent: np.ndarray,
-    graph: Any,
     subsamples: list[np.ndarray],
     resolutions: list[float],
     params: Clusters,
     n_neighbors: int,
     seed: int,
     threads: int,
-) -> tuple[list[Clustering], list[list[Clustering]]]:
-    """The clusterings of all observations and of each subsample, one per resolution each."""
+) -> tuple[Any, list[Clustering], list[list[Clustering]]]:
+    """Graph and clusterings of all observations, and the clusterings of each subsample; one per resolution each."""
     from joblib import Parallel, delayed
 
-    # Every process needs the graph of all: each takes an equal part of low and high resolutions.
-    shares = [resolutions[start::threads] for start in range(threads)]
-    connectivities = graph.obsp["connectivities"]
-    tasks = [delayed(_clusterings)(latent, connectivities, share, params, seed) for share in shares]
-    tasks += [delayed(_of_subsample)(latent[rows], n_neighbors, resolutions, params, seed) for rows in subsamples]
-    done = Parallel(n_jobs=threads)(tasks)
-    parts, runs = done[:threads], done[threads:]
+    n_iterations = 10 if len(latent) <= ITERATED_UP_TO else 2
+    given = (params, seed, n_iterations)
+    with Parallel(n_jobs=threads) as parallel:
+        # The search for the neighbours of all is one long task: what does not need it runs beside it.
+        tasks = [delayed(neighbour_graph)(latent, n_neighbors, seed)]
+        tasks += [delayed(_of_subsample)(latent[rows], n_neighbors, resolutions, *given) for rows in subsamples]
+        graph, *runs = parallel(tasks)
+        # Every process needs the graph of all: each takes an equal part of low and high resolutions.
+        shares = [resolutions[start::threads] for start in range(threads)]
+        connectivities = graph.obsp["connectivities"]
+        parts = parallel(delayed(_clusterings)(latent, connectivities, share, *given) for share in shares)
     by_resolution = {
         r: found for share, part in zip(shares, parts, strict=True) for r, found in zip(share, part, strict=True)
     }
-    return [by_resolution[resolution] for resolution in resolutions], runs
+    return graph, [by_resolution[resolution] for resolution in resolutions], runs
 
 
 def _of_subsample(
-    latent: np.ndarray, n_neighbors: int, resolutions: list[float], params: Clusters, seed: int
+    latent: np.ndarray, n_neighbors: int, resolutions: list[float], params: Clusters, seed: int, n_iterations: int
 ) -> list[Clustering]:
     graph = neighbour_graph(latent, n_neighbors, seed)
-    return _clusterings(latent, graph.obsp["connectivities"], resolutions, params, seed)
+    return _clusterings(latent, graph.obsp["connectivities"], resolutions, params, seed, n_iterations)
 
 
 def _clusterings(
-    latent: np.ndarray, connectivities: csr_matrix, resolutions: list[float], params: Clusters, seed: int
+    latent: np.ndarray,
+    connectivities: csr_matrix,
+    resolutions: list[float],
+    params: Clusters,
+    seed: int,
+    n_iterations: int,
 ) -> list[Clustering]:
     """Leiden at each resolution, and the merging of what is not separated."""
     graph = CellGraph(connectivities)
-    n_iterations = 10 if len(latent) <= ITERATED_UP_TO else 2
     found = []
     # One thread of linear algebra: sums are rounded alike in however many processes.
     with threadpool_limits(1, user_api="blas"):

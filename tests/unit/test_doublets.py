@@ -7,8 +7,10 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
+from anndata import AnnData
 from count_cases import MIRROR, needs_mirror, random_counts
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.metrics import roc_auc_score
 
 from latentomics.config.doublets import Doublets
@@ -50,6 +52,23 @@ def test_true_doublets_score_high():
     assert calls.called[truth].mean() > 0.6
     assert calls.note == ""
     np.testing.assert_array_equal(calls.called, calls.scores > calls.threshold)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_scores_are_scanpys(seed: int):
+    counts, _ = easy()
+    # A cell of two genes, which Scrublet leaves out, and genes of few cells.
+    poor = np.zeros((1, counts.shape[1]), dtype=np.int32)
+    poor[0, :2] = 1
+    rare = np.zeros((counts.shape[0] + 1, 3), dtype=np.int32)
+    rare[:2] = 5
+    counts = hstack([vstack([counts[:100], csr_matrix(poor), counts[100:]]), csr_matrix(rare)], format="csr")
+    adata = AnnData(counts.astype(np.float32))
+    sc.pp.scrublet(adata, expected_doublet_rate=0.07, use_approx_neighbors=False, random_state=seed, verbose=False)
+    calls = scrublet(counts, seed, expected_rate=0.07)
+    np.testing.assert_array_equal(calls.scores, adata.obs["doublet_score"])
+    assert np.flatnonzero(np.isnan(calls.scores)).tolist() == [100]
+    assert calls.threshold == adata.uns["scrublet"]["threshold"]
 
 
 def test_simulated_sample():

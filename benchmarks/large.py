@@ -143,12 +143,12 @@ def watched(command: list[str]) -> dict[str, float]:
 
 
 def _resident(process: psutil.Process) -> float:
-    """Resident memory of a process and of all that it started, MB."""
+    """Resident memory of a process and of all that it started, MB; what several share (libraries) counts once."""
     held = 0
     with suppress(psutil.Error):
         for member in [process, *process.children(recursive=True)]:
             with suppress(psutil.Error):
-                held += member.memory_info().rss
+                held += member.memory_full_info().pss
     return held / 2**20
 
 

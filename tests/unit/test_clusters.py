@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 from latentomics.cluster.graph import fuzzy_connectivities, load_graph, neighbour_graph, save_graph
-from latentomics.cluster.layouts import LARGE
 from latentomics.cluster.leiden import CellGraph, leiden
 from latentomics.cluster.select import (
     NO_STRUCTURE,
@@ -29,7 +27,6 @@ from latentomics.cluster.select import (
     choose,
     select_clusters,
 )
-from latentomics.cluster.threads import threads_of_cluster, threads_of_layout
 from latentomics.config.clusters import Clusters
 
 QUICK = {"resolutions": [0.05, 0.3, 1.0], "n_resamples": 4, "min_separation": 4.65, "min_stability": 0.85}
@@ -213,24 +210,6 @@ def test_two_processes_give_the_same_tables_as_one(found: Selection, planted: tu
     pd.testing.assert_frame_equal(shared.clusters, found.clusters)
     pd.testing.assert_frame_equal(shared.evidence, found.evidence)
     assert (shared.graph.obsp["connectivities"] != found.graph.obsp["connectivities"]).nnz == 0
-
-
-@pytest.mark.parametrize(
-    ("function", "n_obs", "threads"),
-    [
-        (threads_of_cluster, 5000, 1),
-        (threads_of_cluster, 5001, 2),
-        (threads_of_layout, LARGE, 1),
-        (threads_of_layout, LARGE + 1, 2),
-    ],
-)
-def test_a_second_process_is_for_large_data(
-    function: Callable[..., int], n_obs: int, threads: int, tmp_path: Path
-) -> None:
-    embedding = tmp_path / "pca.parquet"
-    assert function({}, [str(embedding)]) == 1, "not made yet"
-    pd.DataFrame({"z0": np.zeros(n_obs, dtype=np.float32)}).to_parquet(embedding)
-    assert function({}, [str(embedding)]) == threads
 
 
 @pytest.mark.parametrize("n_obs", [2, 3, 4, 9])

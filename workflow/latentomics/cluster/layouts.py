@@ -8,12 +8,15 @@ by ``benchmarks/layouts.py``.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
 from latentomics.cluster.graph import as_scanpy_has_it, neighbour_graph
 from latentomics.cluster.landmarks import draw_landmarks, spread_positions
+from latentomics.cluster.threads import share
 from latentomics.config.layouts import Layouts
 
 #: Up to this many observations the layouts are the libraries' own.
@@ -52,17 +55,14 @@ def layout_table(
     threads
         Of large data UMAP and t-SNE, of small data only t-SNE make use of a second: UMAP is the same twice only with one.
     """
-    from joblib import Parallel, delayed
-
     n_landmarks = LANDMARKS if len(latent) > LARGE else 0
     processes = min(threads, 2) if n_landmarks else 1
-    drawn = Parallel(n_jobs=processes)(
-        [
-            delayed(umap_layout)(latent, graph, params, seed, n_landmarks),
-            delayed(tsne_layout)(latent, graph[1], params, seed, n_landmarks, max(threads // processes, 1)),
-        ]
-    )
-    coordinates = np.hstack(drawn).astype(np.float32)
+    tasks = [
+        partial(tsne_layout, latent, graph[1], params, seed, n_landmarks, max(threads // processes, 1)),
+        partial(umap_layout, latent, graph, params, seed, n_landmarks),
+    ]
+    tsne, umap = share(tasks, processes)
+    coordinates = np.hstack([umap, tsne]).astype(np.float32)
     return pd.DataFrame(coordinates, index=index, columns=["umap1", "umap2", "tsne1", "tsne2"])
 
 

@@ -10,6 +10,7 @@ Elisseeff and Guyon 2002, Pac Symp Biocomput; Lange et al. 2004, Neural Computat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from latentomics.cluster.graph import neighbour_graph
 from latentomics.cluster.leiden import CellGraph
 from latentomics.cluster.separation import merge_unseparated
+from latentomics.cluster.threads import share
 from latentomics.config.clusters import Clusters
 
 NO_STRUCTURE = "no stable structure"
@@ -158,21 +160,18 @@ def _all_clusterings(
     threads: int,
 ) -> tuple[Any, list[Clustering], list[list[Clustering]]]:
     """Graph and clusterings of all observations, and the clusterings of each subsample; one per resolution each."""
-    from joblib import Parallel, delayed
-
     n_iterations = 10 if len(latent) <= ITERATED_UP_TO else 2
     given = (params, seed, n_iterations)
-    with Parallel(n_jobs=threads) as parallel:
-        # The search for the neighbours of all is one long task: what does not need it runs beside it.
-        tasks = [delayed(neighbour_graph)(latent, n_neighbors, seed)]
-        tasks += [delayed(_of_subsample)(latent[rows], n_neighbors, resolutions, *given) for rows in subsamples]
-        graph, *runs = parallel(tasks)
-        # Every process needs the graph of all: each takes an equal part of low and high resolutions.
-        shares = [resolutions[start::threads] for start in range(threads)]
-        connectivities = graph.obsp["connectivities"]
-        parts = parallel(delayed(_clusterings)(latent, connectivities, share, *given) for share in shares)
+    # The search for the neighbours of all is one long task: what does not need it is done beside it.
+    tasks = [partial(neighbour_graph, latent, n_neighbors, seed)]
+    tasks += [partial(_of_subsample, latent[rows], n_neighbors, resolutions, *given) for rows in subsamples]
+    graph, *runs = share(tasks, threads)
+    # Every process needs the graph of all: each takes an equal part of low and high resolutions.
+    shares = [resolutions[start::threads] for start in range(threads)]
+    connectivities = graph.obsp["connectivities"]
+    parts = share([partial(_clusterings, latent, connectivities, part, *given) for part in shares], threads)
     by_resolution = {
-        r: found for share, part in zip(shares, parts, strict=True) for r, found in zip(share, part, strict=True)
+        r: found for some, part in zip(shares, parts, strict=True) for r, found in zip(some, part, strict=True)
     }
     return graph, [by_resolution[resolution] for resolution in resolutions], runs
 

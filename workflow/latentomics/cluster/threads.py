@@ -1,8 +1,8 @@
-"""How many processes share the work on an embedding. Rules import this: nothing heavy here."""
+"""How many processes share the work on an embedding, and how. Rules import this: nothing heavy here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from latentomics.resources.quantities import thousand_observations
@@ -32,3 +32,28 @@ def two_above(thousand: float) -> Callable[..., int]:
 threads_of_cluster = two_above(5)
 #: Above :data:`latentomics.cluster.layouts.LARGE`, UMAP and t-SNE are drawn at a time.
 threads_of_layout = two_above(20)
+
+
+def share(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
+    """Results of some tasks, in their order; this process and ``threads - 1`` others work on them.
+
+    This process begins with the first and goes on with the last that nobody has begun: put a long task first. A pool of
+    ``threads`` processes, while this one waits, would hold one set of libraries more (some 300 MB).
+
+    Parameters
+    ----------
+    tasks
+        Functions without arguments, which can be pickled if there is more than one thread.
+    """
+    if threads == 1 or len(tasks) < 2:
+        return [task() for task in tasks]
+    from joblib.externals.loky import get_reusable_executor
+
+    # Not multiprocessing's own: its processes run the script of the rule anew.
+    pool = get_reusable_executor(max_workers=threads - 1)
+    futures = {place: pool.submit(task) for place, task in enumerate(tasks) if place}
+    found = {0: tasks[0]()}
+    for place in reversed(futures):
+        if futures[place].cancel():
+            found[place] = tasks[place]()
+    return [found[place] if place in found else futures[place].result() for place in range(len(tasks))]

@@ -1,0 +1,59 @@
+"""Work on an embedding that two processes share: when, and that nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from shared_tasks import fail, note
+
+from latentomics.cluster.layouts import LARGE
+from latentomics.cluster.threads import share, threads_of_cluster, threads_of_layout
+
+
+@pytest.mark.parametrize(
+    ("function", "n_obs", "threads"),
+    [
+        (threads_of_cluster, 5000, 1),
+        (threads_of_cluster, 5001, 2),
+        (threads_of_layout, LARGE, 1),
+        (threads_of_layout, LARGE + 1, 2),
+    ],
+)
+def test_a_second_process_is_for_large_data(
+    function: Callable[..., int], n_obs: int, threads: int, tmp_path: Path
+) -> None:
+    embedding = tmp_path / "pca.parquet"
+    assert function({}, [str(embedding)]) == 1, "not made yet"
+    pd.DataFrame({"z0": np.zeros(n_obs, dtype=np.float32)}).to_parquet(embedding)
+    assert function({}, [str(embedding)]) == threads
+
+
+@pytest.mark.parametrize("n_tasks", [0, 1, 2, 9])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_each_task_is_done_once_and_results_keep_their_order(n_tasks: int, threads: int, tmp_path: Path) -> None:
+    found = share([partial(note, tmp_path, number, 0.01) for number in range(n_tasks)], threads)
+    assert [number for number, _ in found] == list(range(n_tasks))
+    assert sorted(int(file.stem) for file in tmp_path.iterdir()) == list(range(n_tasks))
+    if threads == 1:
+        assert {process for _, process in found} <= {os.getpid()}
+
+
+def test_this_process_works_too(tmp_path: Path) -> None:
+    # The first task outlasts all others, which the second process does.
+    found = share([partial(note, tmp_path, number, 0 if number else 3) for number in range(6)], 2)
+    assert found[0][1] == os.getpid()
+    assert {process for _, process in found[1:]} - {os.getpid()}
+
+
+@pytest.mark.parametrize("failing", [0, 1, 4])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_of_a_task_is_raised(failing: int, threads: int, tmp_path: Path) -> None:
+    tasks = [partial(fail, n) if n == failing else partial(note, tmp_path, n, 0) for n in range(5)]
+    with pytest.raises(ValueError, match=f"task {failing}"):
+        share(tasks, threads)

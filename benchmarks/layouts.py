@@ -30,7 +30,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 from latentomics.cluster import layouts
-from latentomics.cluster.graph import load_graph, neighbour_graph, save_graph
+from latentomics.cluster.graph import Graph, load_graph, neighbour_graph, save_graph
 from latentomics.config.layouts import Layouts
 from latentomics.resources.peak import PeakMemory
 
@@ -39,7 +39,6 @@ STEPS = ("neighbour_graph", "spread_positions", "_umap", "_tsne", "_refined_tsne
 #: Neighbours that a picture should keep, and the cells of which that is asked.
 NEIGHBOURS, ASKED = 15, 1_000
 SEED = 0
-Graph = tuple[csr_matrix, csr_matrix, int]
 
 MEASURES = f"""\
 Of {ASKED:,} cells, against all: *trustworthiness* (Venna and Kaski 2001) falls below 1 as far as the {NEIGHBOURS} nearest cells

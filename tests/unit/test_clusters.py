@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 from latentomics.cluster.graph import fuzzy_connectivities, load_graph, neighbour_graph, save_graph
-from latentomics.cluster.leiden import CellGraph, leiden
+from latentomics.cluster.leiden import CellGraph
 from latentomics.cluster.select import (
     NO_STRUCTURE,
     Clustering,
@@ -69,7 +69,7 @@ def test_the_graph_is_scanpys_and_survives_the_disk_without_pickle(cloud: np.nda
     reference = ad.AnnData(cloud)
     sc.pp.neighbors(reference, n_neighbors=15, use_rep="X", random_state=3)
     save_graph(neighbour_graph(cloud, 15, 3), tmp_path / "graph.npz")
-    distances, connectivities, n_neighbors = load_graph(tmp_path / "graph.npz")
+    distances, connectivities, n_neighbors, _ = load_graph(tmp_path / "graph.npz")
     assert n_neighbors == 15
     for mine, theirs in ((distances, reference.obsp["distances"]), (connectivities, reference.obsp["connectivities"])):
         np.testing.assert_allclose(mine.toarray(), theirs.toarray(), atol=5e-5)
@@ -100,7 +100,7 @@ def test_connectivities_are_umaps_where_distances_are_odd(kind: str) -> None:
 
 
 def test_the_graph_holds_the_nearest_neighbours(cloud: np.ndarray) -> None:
-    distances = neighbour_graph(cloud[:80], 10, 0).obsp["distances"].toarray()
+    distances = neighbour_graph(cloud[:80], 10, 0).distances.toarray()
     true = np.linalg.norm(cloud[:80, None] - cloud[None, :80], axis=2)
     np.fill_diagonal(true, np.inf)
     for mine, row in zip(distances, true, strict=True):
@@ -110,8 +110,8 @@ def test_the_graph_holds_the_nearest_neighbours(cloud: np.ndarray) -> None:
 @pytest.mark.parametrize("n_obs", [2, 3, 12])
 def test_fewer_observations_than_neighbours(cloud: np.ndarray, n_obs: int) -> None:
     graph = neighbour_graph(cloud[:n_obs], 15, 0)
-    assert graph.obsp["connectivities"].shape == (n_obs, n_obs)
-    assert graph.uns["neighbors"]["params"]["n_neighbors"] == max(n_obs - 1, 2), "all others"
+    assert graph.connectivities.shape == (n_obs, n_obs)
+    assert graph.n_neighbors == max(n_obs - 1, 2), "all others"
 
 
 # What is found
@@ -177,7 +177,7 @@ def test_a_pinned_resolution_is_leidens_own_and_joins_the_grid(cloud: np.ndarray
     pinned = selection.evidence[selection.evidence["chosen"]].iloc[0]
     assert pinned["resolution"] == 0.7
     assert pinned["n_clusters"] == pinned["n_leiden"]
-    reference = leiden(neighbour_graph(cloud, 15, 0), 0.7, 0)
+    reference = CellGraph(neighbour_graph(cloud, 15, 0).connectivities).leiden(0.7, 0)
     assert adjusted_rand_score(reference, selection.clusters["cluster"]) == 1
     assert "pinned" in pinned["verdict"]
     assert "NOT stable" in pinned["verdict"]
@@ -209,7 +209,7 @@ def test_two_processes_give_the_same_tables_as_one(found: Selection, planted: tu
     shared = select_clusters(latent, found.clusters.index, Clusters(**QUICK), 15, 0, threads=2)
     pd.testing.assert_frame_equal(shared.clusters, found.clusters)
     pd.testing.assert_frame_equal(shared.evidence, found.evidence)
-    assert (shared.graph.obsp["connectivities"] != found.graph.obsp["connectivities"]).nnz == 0
+    assert (shared.graph.connectivities != found.graph.connectivities).nnz == 0
 
 
 @pytest.mark.parametrize("n_obs", [2, 3, 4, 9])

@@ -12,8 +12,8 @@ from embedding_cases import blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentomics.cluster.graph import neighbour_graph
-from latentomics.cluster.leiden import CellGraph, _Stream, leiden
+from latentomics.cluster.graph import as_scanpy_has_it, neighbour_graph
+from latentomics.cluster.leiden import CellGraph, _Stream
 
 CENTRES = np.array([[0.0, 0, 0], [5, 0, 0], [0, 5, 0], [60, 60, 60]])
 
@@ -30,8 +30,9 @@ def cells(kind: str) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["cloud", "duplicates", "blobs"])
 @pytest.mark.parametrize("seed", [0, 11])
 def test_partitions_are_scanpys(kind: str, seed: int) -> None:
-    holder = neighbour_graph(cells(kind), 15, seed)
-    graph = CellGraph(holder.obsp["connectivities"])
+    latent = cells(kind)
+    neighbours = neighbour_graph(latent, 15, seed)
+    holder, graph = as_scanpy_has_it(latent, neighbours), CellGraph(neighbours.connectivities)
     for resolution, n_iterations in ((0.1, 10), (1.0, 10), (1.0, 2), (3.0, -1)):
         sc.tl.leiden(holder, resolution, flavor="igraph", n_iterations=n_iterations, directed=False, random_state=seed)
         theirs = holder.obs["leiden"].astype(int).to_numpy()
@@ -40,24 +41,24 @@ def test_partitions_are_scanpys(kind: str, seed: int) -> None:
 
 
 def test_what_was_partitioned_before_does_not_matter() -> None:
-    holder = neighbour_graph(cells("cloud"), 15, 0)
-    graph = CellGraph(holder.obsp["connectivities"])
+    connectivities = neighbour_graph(cells("cloud"), 15, 0).connectivities
+    graph = CellGraph(connectivities)
     first = graph.leiden(1.0, 0)
     graph.leiden(0.3, 5)
     np.testing.assert_array_equal(graph.leiden(1.0, 0), first)
-    np.testing.assert_array_equal(leiden(holder, 1.0, 0), first)
+    np.testing.assert_array_equal(CellGraph(connectivities).leiden(1.0, 0), first)
     assert (graph.leiden(1.0, 1) != first).any(), "another seed, other random numbers"
 
 
 def test_edges_given_in_pieces_make_the_same_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    connectivities = neighbour_graph(cells("cloud"), 15, 0).obsp["connectivities"]
+    connectivities = neighbour_graph(cells("cloud"), 15, 0).connectivities
     whole = CellGraph(connectivities).leiden(1.0, 0)
     monkeypatch.setattr("latentomics.cluster.leiden.BLOCK_EDGES", 997)
     np.testing.assert_array_equal(CellGraph(connectivities).leiden(1.0, 0), whole)
 
 
 def test_igraph_draws_from_python_again_afterwards_even_after_a_failure() -> None:
-    graph = CellGraph(neighbour_graph(cells("blobs"), 15, 0).obsp["connectivities"])
+    graph = CellGraph(neighbour_graph(cells("blobs"), 15, 0).connectivities)
     graph.leiden(1.0, 0)
     with pytest.raises(TypeError):
         graph.leiden("coarse", 0)  # type: ignore[arg-type]

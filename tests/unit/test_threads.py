@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,26 +11,15 @@ import pandas as pd
 import pytest
 from shared_tasks import fail, note
 
-from latentomics.cluster.layouts import LARGE
-from latentomics.cluster.threads import share, threads_of_cluster, threads_of_layout
+from latentomics.cluster.threads import share, threads_of_cluster
 
 
-@pytest.mark.parametrize(
-    ("function", "n_obs", "threads"),
-    [
-        (threads_of_cluster, 5000, 1),
-        (threads_of_cluster, 5001, 2),
-        (threads_of_layout, LARGE, 1),
-        (threads_of_layout, LARGE + 1, 2),
-    ],
-)
-def test_a_second_process_is_for_large_data(
-    function: Callable[..., int], n_obs: int, threads: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("n_obs", "threads"), [(2700, 1), (5000, 1), (5001, 2)])
+def test_a_second_process_is_for_large_data(n_obs: int, threads: int, tmp_path: Path) -> None:
     embedding = tmp_path / "pca.parquet"
-    assert function({}, [str(embedding)]) == 1, "not made yet"
+    assert threads_of_cluster({}, [str(embedding)]) == 1, "not made yet"
     pd.DataFrame({"z0": np.zeros(n_obs, dtype=np.float32)}).to_parquet(embedding)
-    assert function({}, [str(embedding)]) == threads
+    assert threads_of_cluster({}, [str(embedding)]) == threads
 
 
 @pytest.mark.parametrize("n_tasks", [0, 1, 2, 9])

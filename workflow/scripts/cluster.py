@@ -19,6 +19,6 @@ with job(snakemake, f"Clusters on {snakemake.wildcards.method}"):
     save_graph(selection.graph, Path(snakemake.output.graph))
     selection.clusters.to_parquet(snakemake.output.clusters)
     selection.evidence.to_csv(snakemake.output.selection, sep="\t", index=False, float_format="%.8g")
-    print(f"{selection.graph.uns['neighbors']['recall']:.1%} of the nearest neighbours are found")
+    print(f"{selection.graph.recall:.1%} of the nearest neighbours are found")
     print(selection.evidence.drop(columns="verdict").to_string())
     print(selection.evidence["verdict"].iloc[0])

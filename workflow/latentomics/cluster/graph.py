@@ -7,7 +7,7 @@ every process, of which the result itself (1,200 observations) takes 0.03. The r
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -18,7 +18,28 @@ from latentomics.cluster.neighbours import nearest
 BLOCK_ROWS = 1 << 16
 
 
-def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Any:
+class Graph(NamedTuple):
+    """Nearest neighbours of every observation, and how strongly they are connected.
+
+    Attributes
+    ----------
+    distances
+        To the neighbours (Euclidean), (observations, observations), CSR.
+    connectivities
+        UMAP's fuzzy weights, symmetric, (observations, observations), CSR.
+    n_neighbors
+        Of each observation, itself included.
+    recall
+        Share of the true neighbours among the found, 0 to 1.
+    """
+
+    distances: csr_matrix
+    connectivities: csr_matrix
+    n_neighbors: int
+    recall: float
+
+
+def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Graph:
     """Nearest neighbours (Euclidean) and their fuzzy connectivities (UMAP).
 
     Parameters
@@ -29,13 +50,6 @@ def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Any:
         Neighbours of each observation, itself included; fewer where there are few observations.
     seed
         Of the approximate search of large data (:func:`~latentomics.cluster.neighbours.nearest`).
-
-    Returns
-    -------
-    AnnData
-        With ``obsp["distances"]`` and ``obsp["connectivities"]`` and scanpy's own record of them, so that every scanpy
-        function that needs neighbours works on it; ``uns["neighbors"]["recall"]`` is the share of the true neighbours
-        among the found.
     """
     latent = np.ascontiguousarray(latent, dtype=np.float32)
     n_obs = len(latent)
@@ -43,20 +57,18 @@ def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Any:
     indices, distances, recall = nearest(latent, k, seed)
     starts = np.arange(0, n_obs * (k - 1) + 1, k - 1)
     near = csr_matrix((distances.ravel(), indices.ravel(), starts), shape=(n_obs, n_obs))
-    holder = as_scanpy_has_it(latent, near, fuzzy_connectivities(indices, distances), k)
-    holder.uns["neighbors"]["recall"] = recall
-    return holder
+    return Graph(near, fuzzy_connectivities(indices, distances), k, recall)
 
 
-def as_scanpy_has_it(latent: np.ndarray, distances: csr_matrix, connectivities: csr_matrix, n_neighbors: int) -> Any:
-    """An AnnData whose neighbours scanpy takes for its own."""
+def as_scanpy_has_it(latent: np.ndarray, graph: Graph) -> Any:
+    """An AnnData whose neighbours scanpy takes for its own: every function of scanpy that needs neighbours works on it."""
     import anndata as ad
 
-    holder = ad.AnnData(latent, obsp={"distances": distances, "connectivities": connectivities})
+    holder = ad.AnnData(latent, obsp={"distances": graph.distances, "connectivities": graph.connectivities})
     holder.uns["neighbors"] = {
         "connectivities_key": "connectivities",
         "distances_key": "distances",
-        "params": {"n_neighbors": n_neighbors, "method": "umap", "metric": "euclidean", "use_rep": "X"},
+        "params": {"n_neighbors": graph.n_neighbors, "method": "umap", "metric": "euclidean", "use_rep": "X"},
     }
     return holder
 
@@ -127,27 +139,26 @@ def _bandwidths(beyond: np.ndarray, target: float) -> np.ndarray:
     return sigma
 
 
-def save_graph(holder: Any, path: Path) -> None:
-    """Write both matrices and the recall of :func:`neighbour_graph` to one ``.npz`` (plain arrays, no pickle)."""
+def save_graph(graph: Graph, path: Path) -> None:
+    """Write a graph to one ``.npz`` (plain arrays, no pickle)."""
     arrays = {}
     for name in ("distances", "connectivities"):
-        matrix = csr_matrix(holder.obsp[name])
+        matrix = csr_matrix(getattr(graph, name))
         matrix.sort_indices()
         arrays |= {
             f"{name}_data": matrix.data.astype(np.float32),
             f"{name}_indices": matrix.indices.astype(np.int32),
             f"{name}_indptr": matrix.indptr.astype(np.int64),
         }
-    record = holder.uns["neighbors"]
-    np.savez(path, **arrays, n_neighbors=record["params"]["n_neighbors"], recall=record["recall"])
+    np.savez(path, **arrays, n_neighbors=graph.n_neighbors, recall=graph.recall)
 
 
-def load_graph(path: Path) -> tuple[csr_matrix, csr_matrix, int]:
-    """Distances, connectivities and the number of neighbours that :func:`save_graph` wrote."""
+def load_graph(path: Path) -> Graph:
+    """The graph that :func:`save_graph` wrote."""
     with np.load(path, allow_pickle=False) as file:
         matrices = []
         for name in ("distances", "connectivities"):
             n = len(file[f"{name}_indptr"]) - 1
             parts = tuple(file[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
             matrices.append(csr_matrix(parts, shape=(n, n)))
-        return matrices[0], matrices[1], int(file["n_neighbors"])
+        return Graph(*matrices, int(file["n_neighbors"]), float(file["recall"]))

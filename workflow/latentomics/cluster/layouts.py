@@ -8,21 +8,18 @@ by ``benchmarks/layouts.py``.
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from latentomics.cluster.graph import as_scanpy_has_it, neighbour_graph
+from latentomics.cluster.graph import Graph, as_scanpy_has_it, neighbour_graph
 from latentomics.cluster.landmarks import draw_landmarks, spread_positions
-from latentomics.cluster.threads import share
 from latentomics.config.layouts import Layouts
 
 #: Up to this many observations the layouts are the libraries' own.
 LARGE = 20_000
 #: Observations that are laid out first where there are more than :data:`LARGE`.
-LANDMARKS = 10_000
+LANDMARKS = 5_000
 #: Passes over all observations that follow: UMAP's epochs, t-SNE's iterations.
 EPOCHS = 50
 ITERATIONS = 100
@@ -32,7 +29,7 @@ ROOM = 0.25
 
 def layout_table(
     latent: np.ndarray,
-    graph: tuple[csr_matrix, csr_matrix, int],
+    graph: Graph,
     index: pd.Index,
     params: Layouts,
     seed: int,
@@ -45,7 +42,7 @@ def layout_table(
     latent
         Observations x latent dimensions.
     graph
-        Distances, connectivities and number of neighbours, as :func:`~latentomics.cluster.graph.load_graph` gives them.
+        Of the observations, from :func:`~latentomics.cluster.graph.load_graph`.
     index
         Observation ids, (observations,).
     params
@@ -53,32 +50,24 @@ def layout_table(
     seed
         The same seed gives the same coordinates, whatever the number of threads.
     threads
-        Of large data UMAP and t-SNE, of small data only t-SNE make use of a second: UMAP is the same twice only with one.
+        Of t-SNE; UMAP is the same twice only with one.
     """
     n_landmarks = LANDMARKS if len(latent) > LARGE else 0
-    processes = min(threads, 2) if n_landmarks else 1
-    tasks = [
-        partial(tsne_layout, latent, graph[1], params, seed, n_landmarks, max(threads // processes, 1)),
-        partial(umap_layout, latent, graph, params, seed, n_landmarks),
-    ]
-    tsne, umap = share(tasks, processes)
+    umap = umap_layout(latent, graph, params, seed, n_landmarks)
+    tsne = tsne_layout(latent, graph.connectivities, params, seed, n_landmarks, threads)
     coordinates = np.hstack([umap, tsne]).astype(np.float32)
     return pd.DataFrame(coordinates, index=index, columns=["umap1", "umap2", "tsne1", "tsne2"])
 
 
-def umap_layout(
-    latent: np.ndarray, graph: tuple[csr_matrix, csr_matrix, int], params: Layouts, seed: int, n_landmarks: int
-) -> np.ndarray:
+def umap_layout(latent: np.ndarray, graph: Graph, params: Layouts, seed: int, n_landmarks: int) -> np.ndarray:
     """UMAP, (observations, 2): as the library draws it, or (``n_landmarks`` above 0) from so many that it has drawn."""
     if not n_landmarks:
         # The spectral start solves for eigenvectors that tiny graphs do not have.
         return _umap(latent, graph, params, seed, "spectral" if len(latent) > 50 else "random")
-    _, connectivities, n_neighbors = graph
     rows = draw_landmarks(len(latent), n_landmarks, seed)
-    holder = neighbour_graph(latent[rows], n_neighbors, seed)
-    landmark_graph = (holder.obsp["distances"], holder.obsp["connectivities"], n_neighbors)
+    landmark_graph = neighbour_graph(latent[rows], graph.n_neighbors, seed)
     landmarks = umap_layout(latent[rows], landmark_graph, params, seed, 0)
-    start = spread_positions(landmarks, rows, latent, connectivities, seed)
+    start = spread_positions(landmarks, rows, latent, graph.connectivities, seed)
     return _umap(latent, graph, params, seed, start, EPOCHS)
 
 
@@ -96,7 +85,7 @@ def tsne_layout(
 
 def _umap(
     latent: np.ndarray,
-    graph: tuple[csr_matrix, csr_matrix, int],
+    graph: Graph,
     params: Layouts,
     seed: int,
     start: str | np.ndarray,
@@ -105,9 +94,9 @@ def _umap(
     """UMAP, (observations, 2); ``epochs`` None: as many as the library takes."""
     import scanpy as sc
 
-    distances, connectivities, n_neighbors = graph
     # umap-learn sets weak weights of its argument to zero.
-    holder = as_scanpy_has_it(latent.astype(np.float32), distances, connectivities.copy(), n_neighbors)
+    own = graph._replace(connectivities=graph.connectivities.copy())
+    holder = as_scanpy_has_it(latent.astype(np.float32), own)
     sc.tl.umap(holder, min_dist=params.umap_min_dist, init_pos=start, random_state=seed, maxiter=epochs)
     return holder.obsm["X_umap"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from latentomics.cluster.graph import neighbour_graph
+from latentomics.cluster.graph import Graph, neighbour_graph
 from latentomics.cluster.leiden import CellGraph
 from latentomics.cluster.separation import merge_unseparated
 from latentomics.cluster.threads import share
@@ -41,7 +41,7 @@ class Selection:
     Attributes
     ----------
     graph
-        Neighbours of all observations, from :func:`~latentomics.cluster.graph.neighbour_graph`.
+        Neighbours of all observations.
     clusters
         Index: observation id; a column ``r{resolution}`` each, and ``cluster``; strings, "0" the largest.
     evidence
@@ -50,7 +50,7 @@ class Selection:
         ``separation`` (smallest d' between clusters), ``stable``, ``chosen`` and a ``verdict`` in words.
     """
 
-    graph: Any
+    graph: Graph
     clusters: pd.DataFrame
     evidence: pd.DataFrame
 
@@ -158,7 +158,7 @@ def _all_clusterings(
     n_neighbors: int,
     seed: int,
     threads: int,
-) -> tuple[Any, list[Clustering], list[list[Clustering]]]:
+) -> tuple[Graph, list[Clustering], list[list[Clustering]]]:
     """Graph and clusterings of all observations, and the clusterings of each subsample; one per resolution each."""
     n_iterations = 10 if len(latent) <= ITERATED_UP_TO else 2
     given = (params, seed, n_iterations)
@@ -168,8 +168,7 @@ def _all_clusterings(
     graph, *runs = share(tasks, threads)
     # Every process needs the graph of all: each takes an equal part of low and high resolutions.
     shares = [resolutions[start::threads] for start in range(threads)]
-    connectivities = graph.obsp["connectivities"]
-    parts = share([partial(_clusterings, latent, connectivities, part, *given) for part in shares], threads)
+    parts = share([partial(_clusterings, latent, graph.connectivities, part, *given) for part in shares], threads)
     by_resolution = {
         r: found for some, part in zip(shares, parts, strict=True) for r, found in zip(some, part, strict=True)
     }
@@ -180,7 +179,7 @@ def _of_subsample(
     latent: np.ndarray, n_neighbors: int, resolutions: list[float], params: Clusters, seed: int, n_iterations: int
 ) -> list[Clustering]:
     graph = neighbour_graph(latent, n_neighbors, seed)
-    return _clusterings(latent, graph.obsp["connectivities"], resolutions, params, seed, n_iterations)
+    return _clusterings(latent, graph.connectivities, resolutions, params, seed, n_iterations)
 
 
 def _clusterings(

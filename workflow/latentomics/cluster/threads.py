@@ -7,31 +7,20 @@ from typing import Any
 
 from latentomics.resources.quantities import thousand_observations
 
+#: Thousand observations above which a second process saves more time than it takes to start.
+SHARED_ABOVE = 5
 
-def two_above(thousand: float) -> Callable[..., int]:
+
+def threads_of_cluster(wildcards: Any, input: Iterable[str]) -> int:
     """Function for a rule's ``threads``: two where there is work for two processes.
 
-    Of small data several embeddings are worked on at a time. As long as the embedding does not exist the answer is one;
-    Snakemake asks again before the job.
-
-    Parameters
-    ----------
-    thousand
-        Thousand observations above which a second process saves more time than it takes to start.
+    Of small data the rule clusters several embeddings at a time. As long as the embedding does not exist the answer is
+    one; Snakemake asks again before the job.
     """
-
-    def threads(wildcards: Any, input: Iterable[str]) -> int:
-        try:
-            return 2 if thousand_observations(input) > thousand else 1
-        except FileNotFoundError:
-            return 1
-
-    return threads
-
-
-threads_of_cluster = two_above(5)
-#: Above :data:`latentomics.cluster.layouts.LARGE`, UMAP and t-SNE are drawn at a time.
-threads_of_layout = two_above(20)
+    try:
+        return 2 if thousand_observations(input) > SHARED_ABOVE else 1
+    except FileNotFoundError:
+        return 1
 
 
 def share(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:

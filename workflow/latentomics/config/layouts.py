@@ -13,5 +13,5 @@ class Layouts(Section):
         30.0,
         ge=2,
         description="t-SNE: effective number of neighbours; lowered where there are too few observations. Where there are more "
-        "than 20,000, it holds for the 10,000 that are laid out first.",
+        "than 20,000, it holds for the 5,000 that are laid out first.",
     )

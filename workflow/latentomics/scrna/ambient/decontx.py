@@ -160,7 +160,7 @@ def find_populations(counts: csr_matrix, seed: int, distinct: bool = False) -> n
     import scanpy as sc
 
     from latentomics.cluster.graph import neighbour_graph
-    from latentomics.cluster.leiden import leiden
+    from latentomics.cluster.leiden import CellGraph
     from latentomics.cluster.separation import merge_unseparated
     from latentomics.config.clusters import Clusters
 
@@ -176,7 +176,7 @@ def find_populations(counts: csr_matrix, seed: int, distinct: bool = False) -> n
         work = work[:, work.var["highly_variable"].to_numpy()].copy()
     sc.pp.pca(work, n_comps=min(30, min(work.shape) - 1), random_state=seed)
     latent = work.obsm["X_pca"]
-    cluster = leiden(neighbour_graph(latent, 15, seed), 1.0, seed)
+    cluster = CellGraph(neighbour_graph(latent, 15, seed).connectivities).leiden(1.0, seed)
     return merge_unseparated(latent, cluster, Clusters().min_separation, seed)[0] if distinct else cluster
 
 

@@ -1,8 +1,13 @@
-"""How the tests are spread over two workers: each file on one of them, the long ones first."""
+"""How the tests are spread over two workers: each file on one of them, the long ones first; and that none is timed."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine any example may take long.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

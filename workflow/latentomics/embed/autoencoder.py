@@ -78,7 +78,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
         centred = batch - mean.to(batch.device)
         return mse_loss(net["decoder"](net["encoder"](centred)), centred)
 
-    batches = batches_of(data, params.batch_size, seed)
+    batches = batches_of(data, params.batch_size, seed, accelerator)
     history, max_epochs = train_network("autoencoder", network, loss, batches, params, accelerator, params.weight_decay)
     latent, reconstruction_error, about_mean = _apply(network, data, mean)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,9 @@ from latentomics.embed.data import EmbeddingData
 from latentomics.embed.stored import minibatches
 from latentomics.embed.training import TrainingParams, check_history, refusal, schedule
 
+#: Rows that are moved to an accelerator at a time.
+BLOCK_ROWS = 1 << 16
+
 #: Loss of a minibatch, mean over its observations: network, dense rows, their numbers, epoch (from 0) -> scalar tensor.
 Loss = Callable[[Any, Any, Any, int], Any]
 
@@ -34,17 +37,24 @@ class Batches(NamedTuple):
     n_train: int
 
 
-def batches_of(data: EmbeddingData, batch_size: int, seed: int) -> Batches:
+def batches_of(data: EmbeddingData, batch_size: int, seed: int, accelerator: str) -> Batches:
     """Minibatches of the normalised observations, densified one by one: never a dense copy of the data.
 
     Parameters
     ----------
     seed
-        Of the order of observations that are read from their store; of others it is torch's.
+        Of the order of observations that are on an accelerator or are read from their store; of others it is torch's.
+    accelerator
+        Lightning's name. On a GPU all values stay there if there is room.
     """
+    from latentomics.embed.resident import resident_rows
+
     n_train = int((~data.held_out).sum())
     # Batch normalisation needs more than one observation in every training batch.
     odd_one = n_train > batch_size and n_train % batch_size == 1
+    resident = resident_rows((values for _, values in data.normalised_blocks(BLOCK_ROWS)), accelerator)
+    if resident is not None:
+        return Batches(*_gathered(resident, data.held_out, batch_size, seed, odd_one), n_train)
     if data.stored:
         parts = minibatches(data.counts, data.held_out, batch_size, seed, data.normaliser, odd_one)
         return Batches(*map(_Dense, parts), n_train)
@@ -53,6 +63,19 @@ def batches_of(data: EmbeddingData, batch_size: int, seed: int) -> Batches:
         _loader(data.normalised, data.held_out, batch_size=batch_size),
         n_train,
     )
+
+
+def _gathered(resident: Any, held_out: np.ndarray, batch_size: int, seed: int, drop_last: bool) -> tuple[Any, Any]:
+    """Minibatches of the observations to train on, and of the others, gathered on their device."""
+    import torch
+
+    from latentomics.embed.resident import Minibatches, Shuffled
+
+    def dense(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        return resident.take(rows).dense(), torch.from_numpy(rows).to(resident.device)
+
+    train = Shuffled(np.flatnonzero(~held_out), batch_size, seed, drop_last)
+    return Minibatches(train, dense), Minibatches(Shuffled(np.flatnonzero(held_out), batch_size, None), dense)
 
 
 class _Dense:
@@ -129,11 +152,13 @@ def train_network(
             self.net = network
             self.losses: list[dict] = []
             self.best: tuple[float, dict] = (np.inf, {})
-            self.sums = np.zeros(2)
+            self.total, self.seen = 0.0, 0
 
         def training_step(self, batch):
             value = loss(self.net, *batch, self.current_epoch)
-            self.sums += value.item() * len(batch[0]), len(batch[0])
+            # Added up where it is: to ask for the value would make an accelerator wait at every step.
+            self.total = self.total + value.detach().double() * len(batch[0])
+            self.seen += len(batch[0])
             return value
 
         def validation_step(self, batch):
@@ -143,8 +168,8 @@ def train_network(
         def on_train_epoch_end(self):
             held = float(self.trainer.callback_metrics["held_out"])
             epoch = self.current_epoch + 1
-            mean = float(self.sums[0] / self.sums[1])
-            self.sums = np.zeros(2)
+            mean = float(self.total) / self.seen
+            self.total, self.seen = 0.0, 0
             self.losses.append({"epoch": epoch, "step": self.global_step, "train": mean, "held_out": held})
             if held < self.best[0]:
                 self.best = (held, {k: v.detach().clone() for k, v in self.net.state_dict().items()})

@@ -8,7 +8,7 @@ are read from the store where the counts of all cells would take too much memory
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -59,7 +59,9 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     from scipy.sparse import csr_matrix
 
     from latentomics.embed.likelihood.model import SCVI
+    from latentomics.embed.likelihood.resident import ResidentCells
     from latentomics.embed.likelihood.stored import StoredCells
+    from latentomics.embed.resident import resident_rows
 
     accelerator, device = use_device(threads)
     scvi.settings.seed = seed
@@ -90,14 +92,18 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     min_epochs, max_epochs = schedule(params, len(train))
     # A last minibatch of one observation breaks batch normalisation.
     odd_one = len(train) > params.batch_size and len(train) % params.batch_size == 1
-    if data.stored:
+    blocks = (block for _, block in data.counts.blocks()) if data.stored else [counts]
+    resident = resident_rows(blocks, accelerator)
+    feeding: dict[str, Any] = {}
+    if resident is not None:
+        cells = ResidentCells(model.adata_manager, resident, data.held_out, params.batch_size, seed, odd_one)
+        feeding["datamodule"] = cells
+    elif data.stored:
         cells = StoredCells(model.adata_manager, data.counts, data.held_out, params.batch_size, seed, odd_one)
-        feeding = {"datamodule": cells}
+        feeding["datamodule"] = cells
     else:
-        feeding = {
-            "batch_size": params.batch_size,
-            "datasplitter_kwargs": {"external_indexing": [train, held_out], "drop_last": odd_one},
-        }
+        feeding["batch_size"] = params.batch_size
+        feeding["datasplitter_kwargs"] = {"external_indexing": [train, held_out], "drop_last": odd_one}
     try:
         model.train(
             max_epochs=max_epochs,

@@ -142,7 +142,13 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
         return (weight * divergence - log_likelihood(observed, net.decode(z, batch), net.log_c)).mean()
 
     history, max_epochs = train_network(
-        "vae", network, loss, batches_of(data, params.batch_size, seed), params, accelerator, params.weight_decay
+        "vae",
+        network,
+        loss,
+        batches_of(data, params.batch_size, seed, accelerator),
+        params,
+        accelerator,
+        params.weight_decay,
     )
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), folder / "weights.pt")

@@ -65,6 +65,14 @@ def test_a_job_leaves_its_start_and_its_end(log):
     assert end["predicted_mb"] > 0 and end["predicted_s"] > 0
 
 
+@pytest.mark.parametrize("last_words", ["", "sys.stdin.read()"], ids=["ended", "waiting"])
+def test_the_work_of_children_counts(log, last_words):
+    code = f"import sys, time\nwhile time.process_time() < 0.6: pass\nprint(flush=True)\n{last_words}"
+    body = f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdin=-1, stdout=-1)\nchild.stdout.readline()\n"
+    run(body + ("" if last_words else "child.wait()"), log)
+    assert 0.6 <= events()[1]["cpu_seconds"] < 5
+
+
 def test_memory_of_children_counts_once_and_only_theirs(log):
     """What the kernel keeps of an ended child begins with the parent's own memory."""
     run("held = bytearray(300 << 20)\nsubprocess.run(['true'])", log)

@@ -13,10 +13,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from latentomics.resources.peak import PeakMemory
 from latentomics.resources.predict import Prediction, need_of, predict
@@ -132,9 +134,19 @@ def _begin(path: Path, snakemake: Any) -> None:
 
 
 def _end(path: Path, snakemake: Any, used: dict[str, Any]) -> None:
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    _append(path, {"event": "end", **used, "cpu_seconds": round(cpu, 3), "device": _device(), **_predicted(snakemake)})
+    cpu = round(_cpu_seconds(), 3)
+    _append(path, {"event": "end", **used, "cpu_seconds": cpu, "device": _device(), **_predicted(snakemake)})
+
+
+def _cpu_seconds() -> float:
+    """Of this process, of the children that ended, and of those that wait for more work."""
+    own, ended = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    total = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                total += sum(child.cpu_times()[:4])  # its own and those of its ended children, user and system
+    return total
 
 
 def _predicted(snakemake: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numba
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,16 +47,42 @@ def test_large_data_find_most_of_the_nearest_neighbours_and_say_how_many(
 def test_the_number_of_threads_does_not_change_the_neighbours(
     latent: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("needs two threads")
     monkeypatch.setattr(neighbours, "EXACT_UP_TO", 1000)
-    before, found = numba.get_num_threads(), []
+    before, found = faiss.omp_get_max_threads(), []
     for threads in (1, 2):
-        numba.set_num_threads(threads)
+        faiss.omp_set_num_threads(threads)
         found.append(nearest(latent, 15, 0))
-    numba.set_num_threads(before)
+        assert faiss.omp_get_max_threads() == threads
+    faiss.omp_set_num_threads(before)
     np.testing.assert_array_equal(found[0].indices, found[1].indices)
     np.testing.assert_array_equal(found[0].distances, found[1].distances)
+
+
+def test_many_duplicates_have_neighbours_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "EXACT_UP_TO", 100)
+    latent = np.repeat(np.random.default_rng(0).normal(size=(30, 4)), 40, axis=0).astype(np.float32)
+    found = nearest(latent, 15, 0)
+    assert found.indices.min() >= 0
+    assert found.indices.max() < len(latent)
+    assert (found.indices != np.arange(len(latent))[:, None]).all()
+    np.testing.assert_allclose(found.distances, 0, atol=1e-5)
+    np.testing.assert_array_equal(found.indices // 40, np.repeat(np.arange(30), 40)[:, None].repeat(14, axis=1))
+
+
+def test_what_the_graph_does_not_reach_is_searched_exactly(latent: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = nearest(latent, 15, 0)
+    monkeypatch.setattr(neighbours, "EXACT_UP_TO", 1000)
+    search = faiss.IndexHNSWFlat.search
+
+    def forgetful(index: faiss.IndexHNSWFlat, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        squares, indices = search(index, points, k)
+        squares[5, 3:], indices[5, 3:] = np.finfo(np.float32).max, -1
+        return squares, indices
+
+    monkeypatch.setattr(faiss.IndexHNSWFlat, "search", forgetful)
+    found = nearest(latent, 15, 0)
+    np.testing.assert_array_equal(found.indices[5], exact.indices[5])
+    np.testing.assert_allclose(found.distances[5], exact.distances[5], rtol=1e-3)
 
 
 @given(st.integers(0, 9), st.integers(0, 100))

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import csr_matrix, triu
+from scipy.sparse import csr_matrix
 
 #: Edges given to igraph at a time: it makes Python objects of them, of some 150 bytes each. At every time it sorts all anew:
 #: of many edges an eighth are given.
@@ -30,14 +30,20 @@ class CellGraph:
         import igraph
 
         # By row, then column: Leiden takes up neighbours in the order of their edges.
-        upper = triu(connectivities, k=1, format="csr").tocoo()
-        self._graph = igraph.Graph(n=upper.shape[0])
-        width = max(BLOCK_EDGES, upper.nnz // 8)
-        for start in range(0, upper.nnz, width):
-            block = slice(start, start + width)
-            self._graph.add_edges(zip(upper.row[block].tolist(), upper.col[block].tolist(), strict=True))
+        whole = csr_matrix(connectivities)
+        if not whole.has_sorted_indices:
+            whole = whole.sorted_indices()
+        rows = np.repeat(np.arange(whole.shape[0], dtype=whole.indices.dtype), np.diff(whole.indptr))
+        above = whole.indices > rows
+        sources, targets = rows[above], whole.indices[above]
         # How freely Leiden refines depends on the scale of the weights: scanpy's graph has each edge twice.
-        self._weights = 2.0 * upper.data.astype(np.float64)
+        self._weights = 2.0 * whole.data[above].astype(np.float64)
+        del whole, rows, above
+        self._graph = igraph.Graph(n=connectivities.shape[0])
+        width = max(BLOCK_EDGES, len(sources) // 8)
+        for start in range(0, len(sources), width):
+            block = slice(start, start + width)
+            self._graph.add_edges(zip(sources[block].tolist(), targets[block].tolist(), strict=True))
 
     def leiden(self, resolution: float, seed: int, n_iterations: int = 10) -> np.ndarray:
         """Partition by modularity with a resolution parameter.

@@ -295,11 +295,11 @@ def test_clusters_that_subsamples_do_not_show_are_not_stable() -> None:
 def test_clusters_that_only_the_whole_data_show_are_not_chosen(
     cloud: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def clusterings(latent: np.ndarray, *_: object) -> list[Clustering]:
+    def merged(latent: np.ndarray, *_: object) -> list[Clustering]:
         whole = len(latent) == len(cloud)
         return [Clustering(np.arange(len(latent)) % 2 if whole else np.zeros(len(latent), dtype=int), 2, 5.0)]
 
-    monkeypatch.setattr("latentomics.cluster.select._clusterings", clusterings)
+    monkeypatch.setattr("latentomics.cluster.select._merged", merged)
     selection = select(cloud, resolutions=[0.5])
     assert selection.evidence["n_clusters"].item() == 2
     assert selection.evidence["stability"].item() == 0

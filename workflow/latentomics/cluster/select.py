@@ -161,42 +161,40 @@ def _all_clusterings(
 ) -> tuple[Graph, list[Clustering], list[list[Clustering]]]:
     """Graph and clusterings of all observations, and the clusterings of each subsample; one per resolution each."""
     n_iterations = 10 if len(latent) <= ITERATED_UP_TO else 2
-    given = (params, seed, n_iterations)
     # The search for the neighbours of all is one long task: what does not need it is done beside it.
     tasks = [partial(neighbour_graph, latent, n_neighbors, seed)]
-    tasks += [partial(_of_subsample, latent[rows], n_neighbors, resolutions, *given) for rows in subsamples]
+    judged = (n_neighbors, resolutions, params, seed, n_iterations)
+    tasks += [partial(_of_subsample, latent[rows], *judged) for rows in subsamples]
     graph, *runs = share(tasks, threads)
     # Every process needs the graph of all: each takes an equal part of low and high resolutions.
     shares = [resolutions[start::threads] for start in range(threads)]
-    parts = share([partial(_clusterings, latent, graph.connectivities, part, *given) for part in shares], threads)
-    by_resolution = {
-        r: found for some, part in zip(shares, parts, strict=True) for r, found in zip(some, part, strict=True)
-    }
-    return graph, [by_resolution[resolution] for resolution in resolutions], runs
+    parts = share([partial(_partitions, graph.connectivities, part, seed, n_iterations) for part in shares], threads)
+    codes = {r: found for some, part in zip(shares, parts, strict=True) for r, found in zip(some, part, strict=True)}
+    return graph, _merged(latent, [codes[resolution] for resolution in resolutions], resolutions, params, seed), runs
 
 
 def _of_subsample(
     latent: np.ndarray, n_neighbors: int, resolutions: list[float], params: Clusters, seed: int, n_iterations: int
 ) -> list[Clustering]:
     graph = neighbour_graph(latent, n_neighbors, seed)
-    return _clusterings(latent, graph.connectivities, resolutions, params, seed, n_iterations)
+    codes = _partitions(graph.connectivities, resolutions, seed, n_iterations)
+    return _merged(latent, codes, resolutions, params, seed)
 
 
-def _clusterings(
-    latent: np.ndarray,
-    connectivities: csr_matrix,
-    resolutions: list[float],
-    params: Clusters,
-    seed: int,
-    n_iterations: int,
-) -> list[Clustering]:
-    """Leiden at each resolution, and the merging of what is not separated."""
+def _partitions(connectivities: csr_matrix, resolutions: list[float], seed: int, n_iterations: int) -> list[np.ndarray]:
+    """Leiden at each resolution: codes, (observations,) each."""
     graph = CellGraph(connectivities)
+    return [graph.leiden(resolution, seed, n_iterations).astype(np.int32) for resolution in resolutions]
+
+
+def _merged(
+    latent: np.ndarray, partitions: list[np.ndarray], resolutions: list[float], params: Clusters, seed: int
+) -> list[Clustering]:
+    """Partitions of each resolution, after what is not separated was merged, unless the resolution is pinned."""
     found = []
     # One thread of linear algebra: sums are rounded alike in however many processes.
     with threadpool_limits(1, user_api="blas"):
-        for resolution in resolutions:
-            codes = graph.leiden(resolution, seed, n_iterations)
+        for resolution, codes in zip(resolutions, partitions, strict=True):
             n_leiden = int(codes.max()) + 1
             pinned = resolution == params.resolution
             codes, separation = merge_unseparated(latent, codes, 0 if pinned else params.min_separation, seed)

@@ -177,7 +177,9 @@ class Explorer {
         return element("li", {}, element("button", { type: "button", title: `${level}: ${source.counts[i].toLocaleString("en-US")} ${this.data.nouns.observations}`, "aria-pressed": String(this.lit.has(slot)), "data-slot": slot, onclick: () => this.toggle(slot) },
           swatch, element("span", { class: "text", text: level }), element("span", { class: "count", text: source.counts[i].toLocaleString("en-US") })));
       });
-      box.append(element("h4", { text: title }), element("ul", { class: source.levels.every((level) => level.length < 4) ? "short" : "" }, ...items));
+      // Two columns where names and counts are short enough for half the width.
+      const short = source.levels.every((level) => level.length < 4) && source.counts.every((count) => count < 1e4);
+      box.append(element("h4", { text: title }), element("ul", { class: short ? "short" : "" }, ...items));
     }
   }
 

@@ -7,8 +7,8 @@
 Each prints its part of `large.md`. Data are made of pbmc3k (`made_cells.py`), 10,000 cells to a sample. The recipe is that
 of scanpy's tutorial "Preprocessing and clustering" (1.11), in a process of its own. The workflow runs twice: to clusters
 and layouts, where the recipe ends, and then to the end. Peaks are the largest resident memory of a step or of a job, and,
-in the totals, of all processes that ran at a time. What is done is kept in WORK and not done again; a run that was stopped
-goes on, and its times add up.
+in the totals, of all processes that ran at a time, what they share counted once (Linux only). What is done is kept in WORK
+and not done again; a run that was stopped goes on, and its times add up.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _resident(process: psutil.Process) -> float:
     with suppress(psutil.Error):
         for member in [process, *process.children(recursive=True)]:
             with suppress(psutil.Error):
-                held += member.memory_full_info().pss
+                held += getattr(member.memory_full_info(), "pss", 0)
     return held / 2**20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import scvi.model
 import torch
-from embedding_cases import cells, embedding_data
+from embedding_cases import cells, embedding_data, write_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random
@@ -21,6 +22,7 @@ from latentomics.embed import scvi as scvi_method
 from latentomics.embed.data import EmbeddingData
 from latentomics.embed.likelihood.resident import ResidentCells
 from latentomics.embed.resident import ResidentRows, Shuffled, resident_rows
+from latentomics.embed.stored import StoredCounts
 
 DEVICES = [
     "cpu",
@@ -102,6 +104,45 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SCVI = {"n_latent": 4, "n_hidden": 16, "min_steps": 8, "max_epochs": 3}
+
+
+def left_in_store(data: EmbeddingData, folder: Path) -> EmbeddingData:
+    """The same data, whose counts are in a store, other features among them."""
+    simulated = cells()
+    store = write_store(folder / "counts.zarr", simulated.counts, simulated.obs, simulated.var)
+    return replace(data, counts=StoredCounts(store, np.arange(data.counts.shape[1])))
+
+
+def test_counts_of_a_store_become_the_same_resident_ones(data: EmbeddingData, tmp_path: Path, on_device: None) -> None:
+    params = scvi_method.Params(**SCVI)
+    there = left_in_store(data, tmp_path)
+    fits = [
+        scvi_method.fit(d, params, seed=0, threads=1, folder=tmp_path / name)
+        for name, d in (("read", data), ("left", there))
+    ]
+    pd.testing.assert_frame_equal(fits[0].history, fits[1].history)
+    np.testing.assert_allclose(fits[0].latent, fits[1].latent, atol=1e-5)
+    params = autoencoder.Params(hidden=[48, 32, 16], n_latent=4, batch_size=64, min_steps=6, max_epochs=2)
+    fits = [
+        autoencoder.fit(d, params, seed=0, threads=1, folder=tmp_path / f"autoencoder_{name}")
+        for name, d in (("read", data), ("left", there))
+    ]
+    pd.testing.assert_frame_equal(fits[0].history, fits[1].history)
+
+
+def test_data_that_do_not_fit_are_sent(
+    data: EmbeddingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_device: None
+) -> None:
+    monkeypatch.setattr(resident, "room", lambda device: 1000)
+    params = scvi_method.Params(**SCVI)
+    found = scvi_method.fit(left_in_store(data, tmp_path), params, seed=0, threads=1, folder=tmp_path / "model")
+    assert np.isfinite(found.latent).all()
+
+
+def test_shares_are_no_counts_for_scvi(data: EmbeddingData, tmp_path: Path) -> None:
+    shares = replace(data, counts=data.counts.astype(np.float32))
+    with pytest.raises(ValueError, match="counts must be whole numbers, not float32"):
+        scvi_method.fit(shares, scvi_method.Params(**SCVI), seed=0, threads=1, folder=tmp_path)
 
 
 def test_scvi_learns_from_resident_counts_what_it_learns_from_others(

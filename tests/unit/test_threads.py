@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from shared_tasks import fail, note
 
 from latentomics.cluster.threads import share, threads_of_cluster
@@ -45,3 +46,11 @@ def test_an_error_of_a_task_is_raised(failing: int, threads: int, tmp_path: Path
     tasks = [partial(fail, n) if n == failing else partial(note, tmp_path, n, 0) for n in range(5)]
     with pytest.raises(ValueError, match=f"task {failing}"):
         share(tasks, threads)
+
+
+def test_after_an_error_what_waits_is_left_undone(tmp_path: Path) -> None:
+    tasks = [partial(fail, 0), *(partial(note, tmp_path, number, 0.2) for number in range(12))]
+    with pytest.raises(ValueError, match="task 0"):
+        share(tasks, 2)
+    get_reusable_executor(max_workers=1).shutdown(wait=True)
+    assert len(list(tmp_path.iterdir())) < 6, "those that were in the other's queue"

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import csr_matrix
 
-#: Edges given to igraph at a time: it makes Python objects of them, of some 150 bytes each. At every time it sorts all anew:
-#: of many edges an eighth are given.
-BLOCK_EDGES = 1 << 17
+#: Edges given to igraph at a time, at least and at most: it makes Python objects of them, of some 150 bytes each. At every time
+#: it sorts all anew: of many edges an eighth are given.
+BLOCK_EDGES, MOST_EDGES = 1 << 17, 1 << 22
 
 
 class CellGraph:
@@ -40,7 +40,7 @@ class CellGraph:
         self._weights = 2.0 * whole.data[above].astype(np.float64)
         del whole, rows, above
         self._graph = igraph.Graph(n=connectivities.shape[0])
-        width = max(BLOCK_EDGES, len(sources) // 8)
+        width = min(max(BLOCK_EDGES, len(sources) // 8), MOST_EDGES)
         for start in range(0, len(sources), width):
             block = slice(start, start + width)
             self._graph.add_edges(zip(sources[block].tolist(), targets[block].tolist(), strict=True))

@@ -73,14 +73,19 @@ def _through_graph(latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         index = faiss.IndexHNSWFlat(latent.shape[1], LINKS)
         index.hnsw.efConstruction, index.hnsw.efSearch = BUILT_AMONG, max(SOUGHT_AMONG, k)
         index.add(latent)
-        squares, indices = index.search(latent, k)
+        squares, found = index.search(latent, k)
     finally:
         faiss.omp_set_num_threads(threads)
-    distances = np.sqrt(squares)
+    distances, indices = np.sqrt(squares), found.astype(np.int32)
+    del index, squares, found
     # From among many duplicates, which are linked to each other only, the search finds too few.
     lost = np.flatnonzero((indices < 0).any(axis=1))
     if lost.size:
-        distances[lost], indices[lost] = _exact(latent, latent[lost], k)
+        _, near = _exact(latent, latent[lost], k)
+        # By differences, as the graph has them: of duplicates exactly 0.
+        apart = np.linalg.norm(latent[near] - latent[lost, None], axis=2)
+        order = apart.argsort(axis=1, kind="stable")
+        indices[lost], distances[lost] = (np.take_along_axis(part, order, axis=1) for part in (near, apart))
     return indices, distances
 
 

@@ -9,6 +9,8 @@ from latentomics.resources.quantities import thousand_observations
 
 #: Thousand observations above which a second process saves more time than it takes to start.
 SHARED_ABOVE = 5
+#: What keeps the libraries of another process to one thread.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def threads_of_cluster(wildcards: Any, input: Iterable[str]) -> int:
@@ -26,8 +28,8 @@ def threads_of_cluster(wildcards: Any, input: Iterable[str]) -> int:
 def share(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
     """Results of some tasks, in their order; this process and ``threads - 1`` others work on them.
 
-    This process begins with the first and goes on with the last that nobody has begun: put a long task first. A pool of
-    ``threads`` processes, while this one waits, would hold one set of libraries more (some 300 MB).
+    This process begins with the first, a long one if there is any, and goes on with the last that no other has taken or has
+    in its queue. A pool of ``threads`` processes, while this one waits, would hold one set of libraries more (some 300 MB).
 
     Parameters
     ----------
@@ -37,12 +39,19 @@ def share(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
     if threads == 1 or len(tasks) < 2:
         return [task() for task in tasks]
     from joblib.externals.loky import get_reusable_executor
+    from threadpoolctl import threadpool_limits
 
     # Not multiprocessing's own: its processes run the script of the rule anew.
-    pool = get_reusable_executor(max_workers=threads - 1)
+    pool = get_reusable_executor(max_workers=threads - 1, env=dict.fromkeys(ONE_THREAD, "1"))
     futures = {place: pool.submit(task) for place, task in enumerate(tasks) if place}
-    found = {0: tasks[0]()}
-    for place in reversed(futures):
-        if futures[place].cancel():
-            found[place] = tasks[place]()
-    return [found[place] if place in found else futures[place].result() for place in range(len(tasks))]
+    try:
+        with threadpool_limits(1):
+            found = {0: tasks[0]()}
+            for place in reversed(futures):
+                if futures[place].cancel():
+                    found[place] = tasks[place]()
+        return [found[place] if place in found else futures[place].result() for place in range(len(tasks))]
+    finally:
+        # After a failure nobody waits for the others.
+        for future in futures.values():
+            future.cancel()

@@ -1,4 +1,4 @@
-"""Values that stay on the device which trains: minibatches are gathered there, and none crosses the bus.
+"""Values that stay on the device which trains: minibatches are gathered there instead of being sent.
 
 On a CPU there is nothing to gain: there they are sliced from what is in memory or read from the store.
 """
@@ -13,7 +13,8 @@ import torch
 
 from latentomics.embed.likelihood.counts import SparseCounts
 
-#: Share of a device's free memory that the data may take: the network and its gradients want the rest.
+#: Share of a device's memory that the data may take: the network and its gradients want the rest. Not of what is free: the
+#: order of the minibatches, and so the model, must not depend on who else is there.
 SHARE = 0.5
 #: What a non-zero value takes on the device (bytes): the value and its column.
 _ENTRY = 8
@@ -32,9 +33,9 @@ def resident_rows(blocks: Iterable[Any], accelerator: str) -> ResidentRows | Non
         return None
     try:
         return ResidentRows(blocks, device, room(device))
-    except MemoryError as error:
+    except NoRoomError as error:
         print(f"the device has room for {error}: minibatches are sent to it", flush=True)
-        return None
+    return None
 
 
 def device_of(accelerator: str) -> str | None:
@@ -44,7 +45,11 @@ def device_of(accelerator: str) -> str | None:
 
 def room(device: str) -> float:
     """Bytes that data may take on a device."""
-    return SHARE * torch.cuda.mem_get_info(device)[0]
+    return SHARE * torch.cuda.mem_get_info(device)[1]
+
+
+class NoRoomError(Exception):
+    """The data would take more of a device's memory than they may."""
 
 
 class ResidentRows:
@@ -61,7 +66,7 @@ class ResidentRows:
 
     Raises
     ------
-    MemoryError
+    NoRoomError
         They would take more.
     """
 
@@ -70,15 +75,17 @@ class ResidentRows:
         for block in blocks:
             n_entries += block.nnz
             if n_entries * _ENTRY > most:
-                raise MemoryError(f"no more than {most / 1e9:.1f} GB of values")
+                raise NoRoomError(f"no more than {most / 1e9:.1f} GB of values")
             lengths.append(np.diff(block.indptr))
-            columns.append(torch.from_numpy(block.indices.astype(np.int32)).to(device))
-            values.append(torch.from_numpy(block.data.astype(np.float32)).to(device))
+            columns.append(torch.from_numpy(block.indices.astype(np.int32, copy=False)).to(device))
+            values.append(torch.from_numpy(block.data.astype(np.float32, copy=False)).to(device))
             self.width = block.shape[1]
         # What the host knows of the sizes spares it to wait for the device.
         self._lengths = np.concatenate(lengths).astype(np.int64)
         self._first = torch.from_numpy(np.cumsum(self._lengths) - self._lengths).to(device)
-        self._columns, self._values = torch.cat(columns), torch.cat(values)
+        self._columns = torch.cat(columns)
+        columns.clear()  # on the device they would be there twice
+        self._values = torch.cat(values)
         self.device = self._values.device
 
     def __len__(self) -> int:

@@ -92,8 +92,9 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     min_epochs, max_epochs = schedule(params, len(train))
     # A last minibatch of one observation breaks batch normalisation.
     odd_one = len(train) > params.batch_size and len(train) % params.batch_size == 1
-    blocks = (block for _, block in data.counts.blocks()) if data.stored else [counts]
-    resident = resident_rows(blocks, accelerator)
+    if data.counts.dtype.kind not in "iu":
+        raise ValueError(f"counts must be whole numbers, not {data.counts.dtype}")
+    resident = resident_rows((block for _, block in data.counts.blocks()) if data.stored else [counts], accelerator)
     feeding: dict[str, Any] = {}
     if resident is not None:
         cells = ResidentCells(model.adata_manager, resident, data.held_out, params.batch_size, seed, odd_one)

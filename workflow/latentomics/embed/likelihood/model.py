@@ -124,7 +124,7 @@ class SCVI(scvi.model.SCVI):
     def train(self, *args: Any, datasplitter_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
         """As scvi-tools', on sparse minibatches; on dense ones where counts are not of a library.
 
-        A ``datamodule`` (:class:`~latentomics.embed.likelihood.stored.StoredCells`) gives them itself.
+        A ``datamodule`` (:class:`~latentomics.embed.likelihood.cells.Cells`) gives them itself.
 
         Raises
         ------

@@ -15,6 +15,7 @@ import pytest
 from make_metagenome_results import make_metagenome_results
 from make_results import HOSTILE, METHODS, make_results
 
+from latentomics.cluster.layouts import LANDMARKS
 from latentomics.report.data import Limits, ReportData, natural_order
 from latentomics.report.encode import json_text, packed, plotly_text, quantised
 from latentomics.report.page import render, write_report
@@ -219,7 +220,7 @@ def test_large_data_are_sampled(tmp_path: Path) -> None:
     assert len(explorer["ids"]) == 5000
     assert sum(explorer["clusters"]["pca"]["counts"]) == 200_000
     assert len(page) < 9 * 2**20
-    caption = "10,000 drawn at random are laid out so"
+    caption = f"{LANDMARKS:,} drawn at random are laid out so"
     assert caption in page
     small = render(ReportData("scrna", make_results(tmp_path / "small/scrna", n_cells=60, n_genes=24), Limits()), "t")
     assert caption not in small

@@ -29,8 +29,8 @@ from latentomics.config.clusters import Clusters
 NO_STRUCTURE = "no stable structure"
 #: Up to this many observations Leiden iterates ten times, above twice, as is scanpy's and igraph's default; so it does in
 #: their subsamples, whose agreement is to tell how stable the procedure is. Of 100,000 cells that takes a quarter of the
-#: time and a thousandth of the modularity; the clusters differ less from those of ten iterations (adjusted Rand index of
-#: 0.89 to 0.92) than these do from each other with another seed (0.73 to 0.76).
+#: time and less than a hundredth of the modularity; the clusters differ no more from those of ten iterations (adjusted Rand
+#: index of 0.92 to 1.00) than these do from each other with another seed (0.89 to 0.99; ``benchmarks/neighbours.md``).
 ITERATED_UP_TO = 20_000
 
 

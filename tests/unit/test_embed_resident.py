@@ -21,7 +21,7 @@ from latentomics.embed import autoencoder, resident
 from latentomics.embed import scvi as scvi_method
 from latentomics.embed.data import EmbeddingData
 from latentomics.embed.likelihood.resident import ResidentCells
-from latentomics.embed.resident import ResidentRows, Shuffled, resident_rows
+from latentomics.embed.resident import ResidentRows, RowOrder, resident_rows
 from latentomics.embed.stored import StoredCounts
 
 DEVICES = [
@@ -62,18 +62,18 @@ def test_what_is_taken_are_the_rows(
 @settings(max_examples=60, deadline=None)
 def test_every_row_comes_once_in_a_pass_in_another_order(n: int, batch_size: int, seed: int, drop_last: bool) -> None:
     rows = np.arange(100, 100 + n)
-    batches = Shuffled(rows, batch_size, seed, drop_last)
+    batches = RowOrder(rows, batch_size, seed, drop_last)
     first, second = list(batches), list(batches)
     assert len(first) == len(second) == len(batches)
     assert all(len(batch) == batch_size for batch in first[:-1])
     together = np.concatenate([*first, rows[:0]])
     assert len(set(together)) == len(together) == (n - n % batch_size if drop_last else n)
     assert set(together) <= set(rows)
-    again = list(Shuffled(rows, batch_size, seed, drop_last))
+    again = list(RowOrder(rows, batch_size, seed, drop_last))
     np.testing.assert_array_equal(np.concatenate([*again, rows[:0]]), together, err_msg="of the seed alone")
     if len(together) > 12:
         assert (np.concatenate(second) != together).any()
-    np.testing.assert_array_equal(np.concatenate([*Shuffled(rows, batch_size, None), rows[:0]]), rows)
+    np.testing.assert_array_equal(np.concatenate([*RowOrder(rows, batch_size, None), rows[:0]]), rows)
 
 
 def test_only_an_accelerator_with_room_keeps_the_data(

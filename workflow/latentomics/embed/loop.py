@@ -69,13 +69,13 @@ def _gathered(resident: Any, held_out: np.ndarray, batch_size: int, seed: int, d
     """Minibatches of the observations to train on, and of the others, gathered on their device."""
     import torch
 
-    from latentomics.embed.resident import Minibatches, Shuffled
+    from latentomics.embed.resident import Minibatches, RowOrder
 
     def dense(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return resident.take(rows).dense(), torch.from_numpy(rows).to(resident.device)
 
-    train = Shuffled(np.flatnonzero(~held_out), batch_size, seed, drop_last)
-    return Minibatches(train, dense), Minibatches(Shuffled(np.flatnonzero(held_out), batch_size, None), dense)
+    train = RowOrder(np.flatnonzero(~held_out), batch_size, seed, drop_last)
+    return Minibatches(train, dense), Minibatches(RowOrder(np.flatnonzero(held_out), batch_size, None), dense)
 
 
 class _Dense:

@@ -103,7 +103,7 @@ class ResidentRows:
         return SparseCounts((len(rows), self.width), start, number * self.width + gene, gene, self._values[entry])
 
 
-class Shuffled:
+class RowOrder:
     """Minibatches of row numbers in a random order, another one in every pass; of one seed always the same.
 
     Parameters

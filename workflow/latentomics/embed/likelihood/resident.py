@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 
 from latentomics.embed.likelihood.cells import Cells
-from latentomics.embed.resident import Minibatches, ResidentRows, Shuffled
+from latentomics.embed.resident import Minibatches, ResidentRows, RowOrder
 
 
 class ResidentCells(Cells):
@@ -39,8 +39,8 @@ class ResidentCells(Cells):
         whole = self.annotations(np.arange(len(counts)))
         self._whole = {key: value.to(counts.device) for key, value in whole.items()}
         self._counts, self._batch_size = counts, batch_size
-        self._train = Shuffled(self.train_idx, batch_size, seed, drop_last)
-        self._held_out = Shuffled(self.val_idx, batch_size, None)
+        self._train = RowOrder(self.train_idx, batch_size, seed, drop_last)
+        self._held_out = RowOrder(self.val_idx, batch_size, None)
 
     def train_dataloader(self) -> Minibatches:
         return Minibatches(self._train, self._tensors)
@@ -50,7 +50,7 @@ class ResidentCells(Cells):
 
     def in_order(self) -> Minibatches:
         """All cells, for methods of scvi-tools that take a ``dataloader``."""
-        return Minibatches(Shuffled(np.arange(len(self._counts)), self._batch_size, None), self._tensors)
+        return Minibatches(RowOrder(np.arange(len(self._counts)), self._batch_size, None), self._tensors)
 
     def _tensors(self, rows: np.ndarray) -> dict[str, Any]:
         which = torch.from_numpy(rows).to(self._counts.device)

@@ -147,13 +147,14 @@ def test_held_out_cells_do_not_influence_the_training(data: EmbeddingData, tmp_p
 def test_the_training_is_that_of_the_plain_optimiser(
     data: EmbeddingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = quick(data, tmp_path / "fused", min_steps=40)
+    # Few steps, because rounding grows from step to step; a weight decay that would be missed (it changes losses by 1 %).
+    settings = {"max_epochs": 2, "min_steps": 1, "weight_decay": 1.0}
+    found = quick(data, tmp_path / "fused", **settings)
     plain = torch.optim.AdamW
     monkeypatch.setattr(torch.optim, "AdamW", lambda *parameters, fused, **options: plain(*parameters, **options))
-    expected = quick(data, tmp_path / "plain", min_steps=40)
+    expected = quick(data, tmp_path / "plain", **settings)
     for column in ("train", "held_out"):
-        np.testing.assert_allclose(found.history[column], expected.history[column], rtol=1e-4)
-    assert found.history["train"].iloc[-1] < 0.95 * found.history["train"].iloc[0]
+        np.testing.assert_allclose(found.history[column], expected.history[column], rtol=3e-4)
 
 
 def test_a_single_cell_in_the_last_batch(data: EmbeddingData, tmp_path: Path) -> None:

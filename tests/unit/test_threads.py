@@ -49,8 +49,9 @@ def test_an_error_of_a_task_is_raised(failing: int, threads: int, tmp_path: Path
 
 
 def test_after_an_error_what_waits_is_left_undone(tmp_path: Path) -> None:
-    tasks = [partial(fail, 0), *(partial(note, tmp_path, number, 0.2) for number in range(12))]
+    tasks = [partial(fail, 0), *(partial(note, tmp_path, number, 0.1) for number in range(24))]
     with pytest.raises(ValueError, match="task 0"):
         share(tasks, 2)
     get_reusable_executor(max_workers=1).shutdown(wait=True)
-    assert len(list(tmp_path.iterdir())) < 6, "those that were in the other's queue"
+    # The other process ends what it has in its queue, whose length goes by the most processes that any test before this had.
+    assert len(list(tmp_path.iterdir())) < 12

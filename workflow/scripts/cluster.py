@@ -5,16 +5,15 @@ from pathlib import Path
 from latentomics.io.job import job
 
 with job(snakemake, f"Clusters on {snakemake.wildcards.method}"):
-    import pandas as pd
-
     from latentomics.cluster.graph import save_graph
     from latentomics.cluster.select import select_clusters
     from latentomics.config.clusters import Clusters
+    from latentomics.embed.latent import read_latent
 
-    embedding = pd.read_parquet(snakemake.input.embedding)
-    latent, params = embedding.to_numpy(), Clusters(**snakemake.params.clusters)
+    latent, index = read_latent(snakemake.input.embedding)
+    params = Clusters(**snakemake.params.clusters)
     selection = select_clusters(
-        latent, embedding.index, params, snakemake.params.n_neighbors, snakemake.params.seed, snakemake.threads
+        latent, index, params, snakemake.params.n_neighbors, snakemake.params.seed, snakemake.threads
     )
     save_graph(selection.graph, Path(snakemake.output.graph))
     selection.clusters.to_parquet(snakemake.output.clusters)

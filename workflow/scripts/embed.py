@@ -9,8 +9,9 @@ with job(snakemake, f"Embedding by {name}"):
     import pandas as pd
 
     from latentomics.assays.registry import assay
+    from latentomics.embed.latent import latent_table
     from latentomics.embed.registry import method
-    from latentomics.embed.run import fit_embedding, latent_table, load_data
+    from latentomics.embed.run import fit_embedding, load_data
     from latentomics.io.store import CountsStore
 
     store = CountsStore(snakemake.input.store)

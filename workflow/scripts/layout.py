@@ -5,17 +5,16 @@ from pathlib import Path
 from latentomics.io.job import job
 
 with job(snakemake, f"Layouts of {snakemake.wildcards.method}"):
-    import pandas as pd
-
     from latentomics.cluster.graph import load_graph
     from latentomics.cluster.layouts import layout_table
     from latentomics.config.layouts import Layouts
+    from latentomics.embed.latent import read_latent
 
-    embedding = pd.read_parquet(snakemake.input.embedding)
+    latent, index = read_latent(snakemake.input.embedding)
     layout_table(
-        embedding.to_numpy(),
+        latent,
         load_graph(Path(snakemake.input.graph)),
-        embedding.index,
+        index,
         Layouts(**snakemake.params.layouts),
         snakemake.params.seed,
         snakemake.threads,

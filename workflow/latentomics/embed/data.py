@@ -58,15 +58,19 @@ class EmbeddingData:
         return self.normaliser(self.counts_in_memory, slice(None))
 
     def normalised_blocks(self, n_rows: int) -> Iterator[tuple[slice, Any]]:
-        """The same, ``n_rows`` observations at a time, in order; of stored counts only some blocks are in memory.
+        """The same, ``n_rows`` observations at a time, in order, each block made when it is due.
 
         Returns
         -------
         rows, values
             Which they are, and their values (CSR).
         """
-        whole = [(slice(0, len(self.obs)), self.normalised)] if not self.stored else self.counts.blocks(self.normaliser)
-        for where, values in whole:
+        if not self.stored:
+            for start in range(0, len(self.obs), n_rows):
+                rows = slice(start, min(start + n_rows, len(self.obs)))
+                yield rows, self.normaliser(self.counts[rows], rows)
+            return
+        for where, values in self.counts.blocks(self.normaliser):
             for start in range(0, values.shape[0], n_rows):
                 part = values[start : start + n_rows]
                 yield slice(where.start + start, where.start + start + part.shape[0]), part

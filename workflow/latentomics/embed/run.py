@@ -71,8 +71,3 @@ def fit_embedding(name: str, data: EmbeddingData, params: Section, seed: int, th
     if fit.history is not None:
         fit.history.to_csv(folder / "history.tsv", sep="\t", index=False, float_format="%.8g")
     return fit
-
-
-def latent_table(latent: np.ndarray, index: pd.Index) -> pd.DataFrame:
-    """Latent coordinates as the contract has them: columns ``z0`` to ``zK``."""
-    return pd.DataFrame(latent, index=index, columns=[f"z{i}" for i in range(latent.shape[1])])

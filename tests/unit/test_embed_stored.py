@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> CountsStore:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many blocks, runs and pools of few cells."""
-    monkeypatch.setattr(stored, "BLOCK", 1 << 14)
+    monkeypatch.setattr(CountsStore.blocks, "__defaults__", (1 << 11,))
     monkeypatch.setattr(stored, "RUN", 30)
     monkeypatch.setattr(stored, "POOL", 1 << 16)
 

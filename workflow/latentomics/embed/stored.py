@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 #: Memory for the counts of the selected features (bytes). More than that stays on disk.
 MEMORY = 1 << 30
 
-#: Memory of a block of rows with all features (bytes), where rows are read in order.
-BLOCK = 1 << 27
-
 #: Rows that are read in one go where the order does not matter: neighbours on disk, dealt out over a pool.
 RUN = 2048
 
@@ -73,7 +70,7 @@ class StoredCounts:
             counts = self._chosen(part[1])
             return part[0], counts if transform is None else transform(counts, part[0])
 
-        return ahead(chosen, self._store.blocks(BLOCK // _ENTRY))
+        return ahead(chosen, self._store.blocks())
 
     def read(self, keep: np.ndarray | None = None, most: float = np.inf) -> Any:
         """Some rows in memory, CSR; None where they would take more than ``most`` bytes.

@@ -29,6 +29,10 @@ CHUNKS_PER_SHARD = 64
 #: (``benchmarks/store_formats.md``): most of the bits of small whole numbers are zero, and it need not search for them.
 COMPRESSOR = zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
 
+#: Entries of a block of rows (some 5,000 cells), where rows are read in order: two blocks, and what is made of one, are in
+#: memory.
+BLOCK = 1 << 22
+
 #: The matrices of a store: raw counts, and those without ambient RNA.
 COUNTS, CORRECTED = "counts", "corrected"
 
@@ -240,7 +244,7 @@ class CountsStore:
         block.has_canonical_format = True  # as it was written: nobody needs to look
         return block
 
-    def blocks(self, max_nonzero: int = 1 << 24) -> Iterator[tuple[slice, csr_matrix]]:
+    def blocks(self, max_nonzero: int = BLOCK) -> Iterator[tuple[slice, csr_matrix]]:
         """Row blocks in order, each of at most ``max_nonzero`` entries (a single denser row stands alone).
 
         The next block is read while the caller works on one: two are in memory.

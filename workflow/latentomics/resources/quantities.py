@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 #: Entries of a counts store that are read at a time (:meth:`latentomics.io.store.CountsStore.blocks`).
-BLOCK = 1 << 24
+BLOCK = 1 << 22
 #: Bytes of an entry of a sparse matrix (value and column), and of an observation's row in the tables beside it.
 ENTRY_BYTES, ROW_BYTES = 8, 500
 #: Observations beyond which an embedding's training takes no longer: `max_steps` ends it before `max_epochs` does

@@ -33,7 +33,7 @@ from latentomics.scrna.doublets.decide import MAJORITY, decide
 
 _NOT_IN_STORE = ("keep", "reason", "value", "limit")
 #: Entries of a sample in memory at once.
-_BLOCK = 1 << 24
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)

@@ -102,13 +102,13 @@ def _observed_and_simulated(counts: csr_matrix, seed: int) -> tuple[Any, Any]:
     observed = AnnData(counts.astype(np.float32))
     sc.pp.filter_genes(observed, min_cells=3)
     sc.pp.filter_cells(observed, min_genes=3)
-    raw = observed.X.copy()
-    sc.pp.normalize_total(observed)
-    logged = sc.pp.log1p(observed, copy=True)
+    logged = sc.pp.normalize_total(observed, copy=True)
+    sc.pp.log1p(logged)
     variable = sc.pp.highly_variable_genes(logged, inplace=False)["highly_variable"].to_numpy()
     del logged
+    simulated = sc.pp.scrublet_simulate_doublets(AnnData(observed.X[:, variable]), random_seed=seed)
+    sc.pp.normalize_total(observed)
     observed = observed[:, variable].copy()
-    simulated = sc.pp.scrublet_simulate_doublets(AnnData(raw[:, variable]), random_seed=seed)
     for part in (observed, simulated):
         sc.pp.normalize_total(part, target_sum=1e6)
     return observed, simulated

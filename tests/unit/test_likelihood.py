@@ -82,6 +82,8 @@ def assert_equal(case: Case, dtype: torch.dtype) -> None:
     (loss, gradient), (expected_loss, expected) = case.found(dtype), case.expected()
     tolerance = TOLERANCE[dtype]
     terms = 1 + (0 if case.dropout is None else case.dropout.double().abs().sum(1))
+    # scvi-tools multiplies theta with a difference of logarithms, whose last bits are not all right
+    terms += 3e-5 * case.theta.double().max()
     assert ((loss - expected_loss).abs() <= tolerance * (expected_loss.abs() + 0.1 * terms)).all()
     # what the gradient of theta is a difference of; scvi-tools takes that of logarithms, whose last bits are not all right
     ratio = torch.log1p(case.mean.double() / case.theta.double()) + 1e-5

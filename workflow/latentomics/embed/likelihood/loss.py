@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from latentomics.embed.likelihood import compiled
 from latentomics.embed.likelihood.counts import SparseCounts
-from latentomics.embed.likelihood.terms import N_BUFFERS, Dispersion, terms
+from latentomics.embed.likelihood.terms import N_BUFFERS, Dispersion, Judged, terms
 
 
 class Reconstruction(NamedTuple):
@@ -135,31 +136,49 @@ class _LossOfDecoder(torch.autograd.Function):
         sums: list[Any] = []
         if gradient:
             sums = [x if x is None else torch.zeros_like(x) for x in (hidden, log_library, theta, scale, dropout)]
-        for cells, block, (share, mean, logits, *work) in _blocks(counts, hidden, N_BUFFERS + 3):
-            torch.softmax(torch.mm(hidden[cells], scale.T, out=logits), 1, out=share)
-            torch.mul(share, library[cells], out=mean)
+        fast = compiled.serves(hidden, theta)
+        for cells, block, (logits, lost, *work) in _blocks(counts, hidden, 2 if fast else 4 + N_BUFFERS):
+            torch.mm(hidden[cells], scale.T, out=logits)
             if dropout is not None:
-                torch.mm(hidden[cells], dropout.T, out=logits)
-            found = terms(block, mean, dispersion.rows(cells), None if dropout is None else logits, work, gradient)
-            torch.sum(found.loss, 1, out=per_cell[cells])
+                torch.mm(hidden[cells], dropout.T, out=lost)
+            of_lost = None if dropout is None else lost
+            given = block, logits, of_lost, library[cells], dispersion.rows(cells), gradient
+            found = compiled.judge(*given) if fast else _judge(*given, work)
+            per_cell[cells] = found.loss
             if not gradient:
                 continue
             of_hidden, of_library, of_theta, of_scale, of_dropout = sums
-            of_log_mean = found.mean.mul_(mean)
-            torch.sum(of_log_mean, 1, keepdim=True, out=of_library[cells])
-            of_logits = of_log_mean.addcmul_(share, of_library[cells], value=-1)
-            torch.mm(of_logits, scale, out=of_hidden[cells])
-            of_scale.addmm_(of_logits.T, hidden[cells])
+            of_library[cells, 0] = found.log_library
             _add(of_theta, found.theta, cells)
+            torch.mm(logits, scale, out=of_hidden[cells])
+            of_scale.addmm_(logits.T, hidden[cells])
             if dropout is not None:
-                of_hidden[cells].addmm_(found.dropout, dropout)
-                of_dropout.addmm_(found.dropout.T, hidden[cells])
+                of_hidden[cells].addmm_(lost, dropout)
+                of_dropout.addmm_(lost.T, hidden[cells])
         return _finish(ctx, per_cell, sums)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor, _: Any) -> tuple[Any, ...]:
         return None, *_scaled(ctx, upstream)
+
+
+def _judge(
+    counts: SparseCounts, logits: Any, dropout: Any, library: Any, dispersion: Dispersion, gradient: bool, work: Any
+) -> Judged:
+    """What :func:`latentomics.embed.likelihood.compiled.judge` does, of any precision and dispersion, on any device."""
+    share, mean, *work = work
+    torch.mul(torch.softmax(logits, 1, out=share), library, out=mean)
+    found = terms(counts, mean, dispersion, dropout, work, gradient)
+    per_cell = found.loss.sum(1)
+    if not gradient:
+        return Judged(per_cell)
+    of_log_mean = found.mean.mul_(mean)
+    of_library = of_log_mean.sum(1, keepdim=True)
+    torch.addcmul(of_log_mean, share, of_library, value=-1, out=logits)
+    if dropout is not None:
+        dropout.copy_(found.dropout)
+    return Judged(per_cell, of_library[:, 0], found.theta)
 
 
 def _blocks(counts: SparseCounts, like: torch.Tensor, n_buffers: int) -> Any:
@@ -174,7 +193,7 @@ def _blocks(counts: SparseCounts, like: torch.Tensor, n_buffers: int) -> Any:
 def _add(total: torch.Tensor, slope: torch.Tensor, cells: slice) -> None:
     """To the gradient of a gene's parameter what a block's cells add, or to that of an entry's its own."""
     if total.ndim == 1:
-        total += slope.sum(0)
+        total += slope if slope.ndim == 1 else slope.sum(0)
     else:
         total[cells] = slope
 

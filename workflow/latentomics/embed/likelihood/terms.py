@@ -49,6 +49,25 @@ class Terms(NamedTuple):
     dropout: Any = None
 
 
+class Judged(NamedTuple):
+    """Negative log-likelihood of cells whose means are a library times a softmax, and what its gradient is made of.
+
+    Attributes
+    ----------
+    loss
+        Sum over the genes, (cells,).
+    log_library
+        Its derivative with respect to the logarithm of the library, (cells,).
+    theta
+        That of the sum over all cells, (genes,); or that of every entry, where the dispersion is the entry's. This and the one
+        before are None where no gradient is asked for.
+    """
+
+    loss: Any
+    log_library: Any = None
+    theta: Any = None
+
+
 @dataclass(frozen=True)
 class Dispersion:
     """The inverse dispersion theta, and what follows from it alone.
@@ -99,15 +118,15 @@ class Dispersion:
         Of a small count x they are sums, over k = 0 to x - 1, of log((k + 1) / (theta + k)) and of -1 / (theta + k).
         """
         if self.table is None:
-            return _gamma_terms(x, theta)
+            return exact_gamma_terms(x, theta)
         place = (x - 1).long().clamp_(max=TABULATED - 1).mul_(len(self.theta)).add_(gene)
         value, slope = (table.take(place) for table in self.table)
         large = (x > TABULATED).nonzero()[:, 0]
-        exact = _gamma_terms(x[large], theta[large])
+        exact = exact_gamma_terms(x[large], theta[large])
         return value.index_copy_(0, large, exact[0]), slope.index_copy_(0, large, exact[1])
 
 
-def _gamma_terms(x: torch.Tensor, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def exact_gamma_terms(x: torch.Tensor, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     value = torch.lgamma(x + 1) + torch.lgamma(theta) - torch.lgamma(x + theta)
     return value, torch.digamma(theta) - torch.digamma(x + theta)
 

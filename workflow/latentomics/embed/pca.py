@@ -30,8 +30,8 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     """Fit by eigendecomposition of the exact covariance, accumulated block by block.
 
     One pass over the rows for the covariance and one for the scores, memory of features squared whatever the number of
-    rows. Exact and free of random numbers: a randomised solver is a little faster, but the spectrum of cells is flat,
-    and its last components are other ones (``benchmarks/pca.md``). Products are summed in float64: in float32 they are
+    rows. Exact and free of random numbers: of 100,000 cells a randomised solver is no faster, and, because the spectrum of
+    cells is flat, its last components are other ones (``benchmarks/pca.md``). Products are summed in float64: in float32 they are
     no faster, because blocks are small. The held-out figures come from a second decomposition that saw only the training
     observations.
 

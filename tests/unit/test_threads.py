@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,15 +13,25 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from shared_tasks import fail, note
 
-from latentomics.cluster.threads import share, threads_of_cluster
+from latentomics.cluster import layouts
+from latentomics.cluster.threads import share, threads_of_cluster, threads_of_layout
 
 
-@pytest.mark.parametrize(("n_obs", "threads"), [(2700, 1), (5000, 1), (5001, 2)])
-def test_a_second_process_is_for_large_data(n_obs: int, threads: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("of", "n_obs", "threads"),
+    [
+        (threads_of_cluster, 2700, 1),
+        (threads_of_cluster, 5000, 1),
+        (threads_of_cluster, 5001, 2),
+        (threads_of_layout, layouts.LARGE, 1),
+        (threads_of_layout, layouts.LARGE + 1, 2),
+    ],
+)
+def test_a_second_thread_is_for_large_data(of: Callable[..., int], n_obs: int, threads: int, tmp_path: Path) -> None:
     embedding = tmp_path / "pca.parquet"
-    assert threads_of_cluster({}, [str(embedding)]) == 1, "not made yet"
+    assert of({}, [str(embedding)]) == 1, "not made yet"
     pd.DataFrame({"z0": np.zeros(n_obs, dtype=np.float32)}).to_parquet(embedding)
-    assert threads_of_cluster({}, [str(embedding)]) == threads
+    assert of({}, [str(embedding), str(tmp_path / "graph.npz")]) == threads
 
 
 @pytest.mark.parametrize("n_tasks", [0, 1, 2, 9])

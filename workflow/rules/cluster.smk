@@ -4,7 +4,7 @@ Inputs:  results/{assay}/embeddings/{method}.parquet, results/{assay}/counts.zar
 Outputs: results/{assay}/{graphs,clusters,layouts,markers}/{method}.*
 """
 
-from latentomics.cluster.threads import threads_of_cluster
+from latentomics.cluster.threads import threads_of_cluster, threads_of_layout
 
 
 rule cluster:
@@ -52,7 +52,7 @@ rule layout:
         "results/benchmarks/{assay}/layout/{method}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: threads_of_layout
     resources:
         mem_mb=memory("layout"),
         runtime=minutes("layout"),

@@ -9,6 +9,8 @@ from latentomics.resources.quantities import thousand_observations
 
 #: Thousand observations above which a second process saves more time than it takes to start.
 SHARED_ABOVE = 5
+#: Thousand observations above which a second thread helps with the pictures (:data:`latentomics.cluster.layouts.LARGE`).
+LARGE = 20
 #: What keeps the libraries of another process to one thread.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -19,8 +21,17 @@ def threads_of_cluster(wildcards: Any, input: Iterable[str]) -> int:
     Of small data the rule clusters several embeddings at a time. As long as the embedding does not exist the answer is
     one; Snakemake asks again before the job.
     """
+    return _two_above(SHARED_ABOVE, input)
+
+
+def threads_of_layout(wildcards: Any, input: Iterable[str]) -> int:
+    """The same for pictures."""
+    return _two_above(LARGE, input)
+
+
+def _two_above(most: float, input: Iterable[str]) -> int:
     try:
-        return 2 if thousand_observations(input) > SHARED_ABOVE else 1
+        return 2 if thousand_observations(input) > most else 1
     except FileNotFoundError:
         return 1
 

@@ -5,7 +5,7 @@
     python benchmarks/store_formats.py STORE --work FOLDER > benchmarks/store_formats.md
 
 Values and column numbers of the same cells, held in memory, are written in each format as the store's writer would, a
-shard at a time; read whole in order, as rules do (16 million entries at a time); and read at random places: single rows,
+shard at a time; read whole in order, as rules do (4 million entries at a time); and read at random places: single rows,
 runs of 64 rows, and runs of 4,096, as a training that outgrows memory does. All that is read is compared with the truth.
 Files are in the page cache: this is the cost of the format, not of the disk. Everything runs in turn, ``--repeats`` times;
 medians are shown.
@@ -34,12 +34,10 @@ import zarr
 from scipy.sparse import csr_matrix
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from latentomics.io.store import CHUNK, CHUNKS_PER_SHARD, CountsStore, row_blocks
+from latentomics.io.store import BLOCK, CHUNK, CHUNKS_PER_SHARD, CountsStore, row_blocks
 
 PARTS = ("data", "indices")
 RUST = "zarrs.ZarrsCodecPipeline"
-#: Entries that rules read at a time.
-BLOCK = 1 << 24
 #: Reads: name, rows in a run, runs in one read, reads.
 READS = {"single rows": (1, 512, 1), "runs of 64": (64, 8, 5), "runs of 4,096": (4096, 1, 5)}
 READING = """\

@@ -34,7 +34,7 @@ from scvi.dataloaders import AnnDataLoader
 
 from latentomics.embed.likelihood import loss as loss_module
 from latentomics.embed.likelihood.model import SCVI, _sparse
-from latentomics.embed.likelihood.terms import Terms
+from latentomics.embed.likelihood.terms import Judged
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 BATCHES = (128, 512, 1024)
@@ -132,12 +132,12 @@ def parts(model: SCVI, batch_size: int, clock: Callable[[], float], seconds: flo
         loss_module.loss_of_decoder(tensors[REGISTRY_KEYS.X_KEY], hidden, library, theta, *heads).mean.backward()
 
     with_likelihood = timed(layers, clock, seconds)
-    terms = loss_module.terms
-    loss_module.terms = lambda counts, mean, dispersion, dropout, work, gradient: Terms(mean, mean, mean, mean)
+    judge = loss_module.compiled.judge
+    loss_module.compiled.judge = lambda counts, logits, *_: Judged(logits[:, 0], logits[:, 0], logits[0])
     try:
         without = timed(layers, clock, seconds)
     finally:
-        loss_module.terms = terms
+        loss_module.compiled.judge = judge
     found |= {"encoder": encoder, "last layers": without, "likelihood": with_likelihood - without}
     return {**found, "all else": whole - sum(found.values())}
 

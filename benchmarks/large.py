@@ -3,6 +3,7 @@
     python benchmarks/large.py compare MIRROR --work WORK --cells 100000     # both, and how far they agree
     python benchmarks/large.py ours MIRROR --work WORK --cells 1300000       # the workflow alone
     python benchmarks/large.py growth MIRROR --work WORK                     # 50,000 to 400,000 cells, with exponents
+    python benchmarks/large.py scvi WORK/1300000                             # scVI on the cells of a study that ran
 
 Each prints its part of `large.md`. Data are made of pbmc3k (`made_cells.py`), 10,000 cells to a sample. The recipe is that
 of scanpy's tutorial "Preprocessing and clustering" (1.11), in a process of its own. The workflow runs twice: to clusters
@@ -19,9 +20,10 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -313,6 +315,32 @@ def growth(mirror: Path, work: Path, sizes: list[int]) -> str:
     return "\n\n".join(parts)
 
 
+def train_scvi(study: Path) -> str:
+    """What the rule ``embed_gpu`` does for scVI with its default settings, in this process."""
+    from latentomics.assays.registry import assay
+    from latentomics.embed.registry import method
+    from latentomics.embed.run import fit_embedding, load_data
+    from latentomics.io.store import CountsStore
+    from latentomics.resources.peak import PeakMemory
+
+    peak, wall, cpu = PeakMemory(), time.monotonic(), time.process_time()
+    store, cells = CountsStore(study / "results/scrna/counts.zarr"), assay("scrna")
+    normaliser = cells.normaliser(store, cells.DEFAULT_NORMALISATION)
+    data = load_data(store, pd.read_parquet(study / "results/scrna/features.parquet"), normaliser, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        fit = fit_embedding("scvi", data, method("scvi").Params(), 0, 2, Path(folder))
+    n_cells, n_genes = data.counts.shape
+    where = "read from the store" if data.stored else "in memory"
+    took = (
+        f"{time.monotonic() - wall:,.0f} s ({time.process_time() - cpu:,.0f} s of CPU) in at most {peak.stop():,.0f} MB"
+    )
+    return (
+        f"scVI on {n_cells:,} cells x {n_genes:,} genes {where}: {took}; {fit.summary['n_epochs']} epochs of "
+        f"{fit.summary['n_steps'] // fit.summary['n_epochs']:,} steps, held-out negative ELBO "
+        f"{', '.join(f'{loss:.1f}' for loss in fit.history['held_out'])}."
+    )
+
+
 def exponent(sizes: list[int], values: list[float]) -> float:
     """Slope of the logarithm of the values over that of the sizes: 1 where doubling the cells doubles them."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
@@ -329,6 +357,8 @@ def main() -> None:
             act.add_argument("--sizes", default=",".join(map(str, GROWTH)))
         else:
             act.add_argument("--cells", type=int, required=True)
+    trained = acts.add_parser("scvi")
+    trained.add_argument("study", type=Path)
     step = acts.add_parser("recipe", help="the recipe of scanpy on a study, in this process")
     step.add_argument("study", type=Path)
     step.add_argument("out", type=Path)
@@ -338,7 +368,11 @@ def main() -> None:
     if given.act == "recipe":
         return recipe(given.study, given.out)
     print(f"<!-- {date.today()}, {os.cpu_count()} {platform.machine()} cores, benchmarks/{Path(__file__).name} -->\n")
-    if given.act == "compare":
+    if given.act == "scvi":
+        with redirect_stdout(sys.stderr):
+            found = train_scvi(given.study)
+        print(found)
+    elif given.act == "compare":
         print(compare(given.mirror, given.work, given.cells))
     elif given.act == "ours":
         folder = study_of(given.mirror, given.work, given.cells)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from embedding_cases import blobs
+from openTSNE import TSNE
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
 
@@ -121,6 +122,15 @@ def test_the_picture_of_many_observations_hangs_on_the_seed_alone(
     one, two, other = (layout(data[0], tmp_path, seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(one, two)
     assert not np.allclose(one, other, atol=0.5)
+
+
+@pytest.mark.parametrize("n_obs", [150, 1200])  # neighbours are exact, and approximate
+def test_a_tsne_is_the_librarys_with_any_number_of_threads(n_obs: int) -> None:
+    latent = np.random.default_rng(0).normal(size=(n_obs, 8)).astype(np.float32)
+    one, two = (layouts._tsne(latent, Layouts(), 0, threads) for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    own = TSNE(perplexity=30, initialization="pca", random_state=0, n_jobs=1).fit(latent.astype(np.float64))
+    np.testing.assert_array_equal(one, own)
 
 
 def test_the_refined_tsne_is_the_same_with_any_number_of_threads(

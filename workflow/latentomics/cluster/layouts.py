@@ -50,7 +50,7 @@ def layout_table(
     seed
         The same seed gives the same coordinates, whatever the number of threads.
     threads
-        Of the t-SNE of many observations; UMAP, and openTSNE's search for neighbours, are the same twice only with one.
+        Of t-SNE; UMAP, and openTSNE's search for neighbours, are the same twice only with one.
     """
     n_landmarks = LANDMARKS if len(latent) > LARGE else 0
     umap = umap_layout(latent, graph, params, seed, n_landmarks)
@@ -76,9 +76,9 @@ def tsne_layout(
 ) -> np.ndarray:
     """t-SNE, (observations, 2): as the library draws it, or (``n_landmarks`` above 0) from so many that it has drawn."""
     if not n_landmarks:
-        return _tsne(latent, params, seed)
+        return _tsne(latent, params, seed, threads)
     rows = draw_landmarks(len(latent), n_landmarks, seed)
-    landmarks = _tsne(latent[rows], params, seed)
+    landmarks = _tsne(latent[rows], params, seed, threads)
     start = spread_positions(landmarks, rows, latent, connectivities, seed)
     return _refined_tsne((len(latent) / len(rows)) ** ROOM * start, connectivities, threads)
 
@@ -101,13 +101,18 @@ def _umap(
     return holder.obsm["X_umap"]
 
 
-def _tsne(latent: np.ndarray, params: Layouts, seed: int) -> np.ndarray:
+def _tsne(latent: np.ndarray, params: Layouts, seed: int, threads: int) -> np.ndarray:
+    """t-SNE as the library draws it, (observations, 2); the same with any number of threads."""
     from openTSNE import TSNE
+    from openTSNE.affinity import PerplexityBasedNN
 
+    latent = latent.astype(np.float64)
     # openTSNE wants three neighbours per unit of perplexity.
     perplexity = min(params.tsne_perplexity, max((len(latent) - 1) / 3 - 1, 1))
-    model = TSNE(perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=1)
-    return np.asarray(model.fit(latent.astype(np.float64)))
+    # Trees of the approximate search are other ones in every thread.
+    affinities = PerplexityBasedNN(latent, perplexity, random_state=seed, n_jobs=1)
+    model = TSNE(perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=threads)
+    return np.asarray(model.fit(latent, affinities=affinities))
 
 
 def _refined_tsne(start: np.ndarray, connectivities: csr_matrix, threads: int) -> np.ndarray:

@@ -168,23 +168,31 @@ def _all_clusterings(
     graph, *runs = share(tasks, threads)
     # Every process needs the graph of all: each takes an equal part of low and high resolutions.
     shares = [resolutions[start::threads] for start in range(threads)]
-    parts = share([partial(_partitions, graph.connectivities, part, seed, n_iterations) for part in shares], threads)
-    codes = {r: found for some, part in zip(shares, parts, strict=True) for r, found in zip(some, part, strict=True)}
-    return graph, _merged(latent, [codes[resolution] for resolution in resolutions], resolutions, params, seed), runs
+    of_all = [partial(_clusterings, latent, graph.connectivities, part, params, seed, n_iterations) for part in shares]
+    parts = zip(shares, share(of_all, threads), strict=True)
+    whole = {resolution: one for some, found in parts for resolution, one in zip(some, found, strict=True)}
+    return graph, [whole[resolution] for resolution in resolutions], runs
 
 
 def _of_subsample(
     latent: np.ndarray, n_neighbors: int, resolutions: list[float], params: Clusters, seed: int, n_iterations: int
 ) -> list[Clustering]:
     graph = neighbour_graph(latent, n_neighbors, seed)
-    codes = _partitions(graph.connectivities, resolutions, seed, n_iterations)
-    return _merged(latent, codes, resolutions, params, seed)
+    return _clusterings(latent, graph.connectivities, resolutions, params, seed, n_iterations)
 
 
-def _partitions(connectivities: csr_matrix, resolutions: list[float], seed: int, n_iterations: int) -> list[np.ndarray]:
-    """Leiden at each resolution: codes, (observations,) each."""
+def _clusterings(
+    latent: np.ndarray,
+    connectivities: csr_matrix,
+    resolutions: list[float],
+    params: Clusters,
+    seed: int,
+    n_iterations: int,
+) -> list[Clustering]:
+    """Leiden at each resolution, and what is left of its clusters."""
     graph = CellGraph(connectivities)
-    return [graph.leiden(resolution, seed, n_iterations).astype(np.int32) for resolution in resolutions]
+    codes = [graph.leiden(resolution, seed, n_iterations).astype(np.int32) for resolution in resolutions]
+    return _merged(latent, codes, resolutions, params, seed)
 
 
 def _merged(

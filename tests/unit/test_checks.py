@@ -20,7 +20,7 @@ from latentomics.config.row import InputRow
 from latentomics.io import checks
 from latentomics.io.checks import check_counts, check_id_types, inspect_row, kind_of_fractions
 
-MIRROR = Path(os.environ.get("LATENTOMICS_MIRROR", Path(__file__).parents[2] / ".." / "shared" / "data"))
+MIRROR = Path(os.environ.get("LATENTOMICS_MIRROR") or Path(__file__).parents[2] / ".." / "shared" / "data")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*names are not unique")
 

@@ -23,7 +23,7 @@ from latentomics.scrna.quantify.inspect import check_reads
 from latentomics.scrna.quantify.reference import build_reference
 from latentomics.scrna.quantify.sample import quantify_sample
 
-MIRROR = Path(os.environ.get("LATENTOMICS_MIRROR", Path(__file__).parents[2] / ".." / "shared" / "data"))
+MIRROR = Path(os.environ.get("LATENTOMICS_MIRROR") or Path(__file__).parents[2] / ".." / "shared" / "data")
 ERCC, TENX = MIRROR / "fastq_celseq_ercc", MIRROR / "fastq_10xv2"
 pytestmark = [
     pytest.mark.mirror,

@@ -22,7 +22,7 @@ from latentomics.metagenome.host import build_index
 from latentomics.metagenome.read_qc import clean, step_names, write_cleaned
 from latentomics.problems import InputError
 
-MIRROR = os.environ.get("LATENTOMICS_MIRROR")
+MIRROR = os.environ.get("LATENTOMICS_MIRROR") or None
 
 
 def cutadapt(folder: Path, *arguments: str | Path) -> None:

@@ -1,6 +1,6 @@
 """The likelihood of scVI's last layer on a CPU: cell after cell, compiled.
 
-The same arithmetic as in :mod:`latentomics.embed.likelihood.terms`, of which torch makes some forty passes over a block of
+The same arithmetic as in :mod:`latentomics.embed.likelihood.terms`, of which torch makes dozens of passes over a block of
 cells x genes. Here the numbers of a cell stay in the caches next to the core from the first pass to the last. Exponential and
 logarithm are those of Cephes (Moshier 1989, Methods and Programs for Mathematical Functions), within two units in the last
 place, because a compiler can turn them, unlike those of the system's library, into instructions for many numbers at a time.
@@ -157,23 +157,23 @@ def _log_64(x: Any) -> Any:
 @njit(inline="always", error_model="numpy", fastmath=_ENTRIES)
 def _log1p(x: Any) -> Any:
     """Of a number that is not negative: what rounding takes from 1 + x is given back."""
-    sum_ = x + _f32(1)
-    return _log(sum_) + (x - (sum_ - _f32(1))) / sum_
+    more = x + _f32(1)
+    return _log(more) + (x - (more - _f32(1))) / more
 
 
 @njit(error_model="numpy", fastmath=_SUMS)
 def _softmax(logits: Any, share: Any) -> Any:
-    """Write the softmax of a row; returns its sum, which is not finite if one of its numbers is not."""
-    largest, total, sum_ = logits[0], _f32(0), _f32(0)
+    """Write the softmax of a row; returns the sum of the logits, which is not finite if one of them is not."""
+    largest, total, plain_sum = logits[0], _f32(0), _f32(0)
     for g in range(len(logits)):
         largest = max(largest, logits[g])
-        sum_ += logits[g]
+        plain_sum += logits[g]
     for g in range(len(logits)):
         share[g] = _exp(logits[g] - largest)
         total += share[g]
     for g in range(len(logits)):
         share[g] /= total
-    return sum_
+    return plain_sum
 
 
 @njit(error_model="numpy", fastmath=_SUMS)

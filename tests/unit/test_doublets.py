@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from latentomics.config.doublets import Doublets
 from latentomics.scrna.doublets.registry import DoubletCalls
-from latentomics.scrna.doublets.scrublet import call_doublets
+from latentomics.scrna.doublets.scrublet import _score, _valley, call_doublets
 from latentomics.simulate.cells import CellParams, simulate
 
 
@@ -68,7 +68,17 @@ def test_the_scores_are_scanpys(seed: int):
     calls = scrublet(counts, seed, expected_rate=0.07)
     np.testing.assert_array_equal(calls.scores, adata.obs["doublet_score"])
     assert np.flatnonzero(np.isnan(calls.scores)).tolist() == [100]
-    assert calls.threshold == adata.uns["scrublet"]["threshold"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_so_are_those_of_simulated_doublets_and_the_threshold(seed: int):
+    """Where an exact duplicate is among the points; elsewhere scanpy counts a point as a neighbour of itself."""
+    counts = homogeneous(seed)
+    adata = AnnData(counts.astype(np.float32))
+    sc.pp.scrublet(adata, expected_doublet_rate=0.07, use_approx_neighbors=False, random_state=0, verbose=False)
+    scored = _score(counts, Doublets(expected_rate=0.07), 0)
+    np.testing.assert_array_equal(scored.simulated, adata.uns["scrublet"]["doublet_scores_sim"])
+    assert _valley(scored.simulated) == adata.uns["scrublet"]["threshold"]
 
 
 def test_simulated_sample():

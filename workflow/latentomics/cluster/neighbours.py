@@ -11,12 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Up to this many observations neighbours are exact (seconds); above, they are searched in a graph.
-EXACT_UP_TO = 20_000
+from latentomics.cluster.exact import in_double_precision, nearest_others, without_itself
+
+#: Up to this many observations neighbours are exact; above, they are searched in a graph: that takes less time from here on.
+EXACT_UP_TO = 100_000
 #: Links of an observation in the graph, and how many candidates are held when it is linked, and when neighbours are searched.
 LINKS, BUILT_AMONG, SOUGHT_AMONG = 24, 60, 100
 #: Observations whose exact neighbours are searched for the recall.
 JUDGED = 1000
+#: Observations whose distances are computed at a time.
+BLOCK_ROWS = 1 << 12
 
 
 class Neighbours(NamedTuple):
@@ -51,19 +55,31 @@ def nearest(latent: np.ndarray, k: int, seed: int) -> Neighbours:
     -----
     The graph is built in one thread: with more, it would depend on which of them is first.
     """
-    if len(latent) <= EXACT_UP_TO:
-        from sklearn.neighbors import NearestNeighbors
-
-        # In double precision: the brute-force search subtracts squared norms, which cancel in single precision.
-        search = NearestNeighbors(n_neighbors=k - 1).fit(latent.astype(np.float64))
-        distances, indices = search.kneighbors()
-        return Neighbours(indices, distances.astype(np.float32), 1.0)
     latent = np.ascontiguousarray(latent, dtype=np.float32)
-    indices, distances = _without_itself(np.arange(len(latent)), k - 1, *_through_graph(latent, k))
+    if len(latent) <= EXACT_UP_TO:
+        return Neighbours(*_by_distance(latent, nearest_others(latent, k - 1)), 1.0)
+    rows = np.arange(len(latent))
+    indices, distances = through_graph(latent, k)
+    indices, distances = without_itself(rows, indices, indices, distances)
     return Neighbours(indices, distances, recall(latent, indices, seed))
 
 
-def _through_graph(latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _by_distance(latent: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same neighbours of each observation by rising distance, equal ones by their row; and the distances, float32."""
+    indices = np.sort(indices, axis=1)
+    distances = np.empty(indices.shape, dtype=np.float32)
+    for start in range(0, len(latent), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        # In double precision, and by differences: of duplicates exactly 0.
+        apart = latent[indices[block]].astype(np.float64) - latent[block, None]
+        squares = np.einsum("ijk,ijk->ij", apart, apart)
+        order = squares.argsort(axis=1, kind="stable")
+        indices[block] = np.take_along_axis(indices[block], order, axis=1)
+        distances[block] = np.sqrt(np.take_along_axis(squares, order, axis=1))
+    return indices, distances
+
+
+def through_graph(latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Nearest to each observation, itself included, by rising distance: indices and distances, (observations, k)."""
     import faiss
 
@@ -81,19 +97,12 @@ def _through_graph(latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     # From among many duplicates, which are linked to each other only, the search finds too few.
     lost = np.flatnonzero((indices < 0).any(axis=1))
     if lost.size:
-        _, near = _exact(latent, latent[lost], k)
+        _, near = in_double_precision(latent, latent[lost], k)
         # By differences, as the graph has them: of duplicates exactly 0.
         apart = np.linalg.norm(latent[near] - latent[lost, None], axis=2)
         order = apart.argsort(axis=1, kind="stable")
         indices[lost], distances[lost] = (np.take_along_axis(part, order, axis=1) for part in (near, apart))
     return indices, distances
-
-
-def _exact(latent: np.ndarray, sought: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and indices of the nearest observations to some points, (points, k)."""
-    from sklearn.neighbors import NearestNeighbors
-
-    return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(latent).kneighbors(sought)
 
 
 def recall(latent: np.ndarray, indices: np.ndarray, seed: int) -> float:
@@ -104,20 +113,7 @@ def recall(latent: np.ndarray, indices: np.ndarray, seed: int) -> float:
     indices
         Supposed nearest others of every observation, (observations, k - 1).
     """
-    width = indices.shape[1]
     rows = np.random.default_rng(seed).choice(len(latent), min(JUDGED, len(latent)), replace=False)
-    distances, true = _exact(latent, latent[rows], width + 1)
-    true, _ = _without_itself(rows, width, true, distances)
+    _, near = in_double_precision(latent, latent[rows], indices.shape[1] + 1)
+    (true,) = without_itself(rows, near, near)
     return float((indices[rows, :, None] == true[:, None, :]).any(axis=1).mean())
-
-
-def _without_itself(
-    rows: np.ndarray, width: int, indices: np.ndarray, distances: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first ``width`` of the found that are not the observation (``rows``) itself."""
-    itself = indices == rows[:, None]
-    # It is usually the first; among exact duplicates it may stand elsewhere, or have been pushed out.
-    itself[~itself.any(axis=1), -1] = True
-    others = (part[~itself].reshape(len(rows), -1)[:, :width] for part in (indices, distances))
-    indices, distances = (np.ascontiguousarray(part) for part in others)
-    return indices, distances

@@ -136,7 +136,8 @@ def test_a_tsne_is_the_librarys_with_any_number_of_threads(n_obs: int) -> None:
 def test_the_refined_tsne_is_the_same_with_any_number_of_threads(
     data: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layouts, "ITERATIONS", 5)
+    monkeypatch.setattr(layouts, "COARSE_ITERATIONS", 5)
+    monkeypatch.setattr(layouts, "FINE_ITERATIONS", 2)
     connectivities = neighbour_graph(data[0], 15, 0).connectivities
     start = data[0][:, :2]
     one, two = (layouts._refined_tsne(start, connectivities, threads) for threads in (1, 2))

@@ -20,9 +20,9 @@ from latentomics.config.layouts import Layouts
 LARGE = 20_000
 #: Observations that are laid out first where there are more than :data:`LARGE`.
 LANDMARKS = 5_000
-#: Passes over all observations that follow: UMAP's epochs, t-SNE's iterations.
+#: Passes over all observations that follow: UMAP's epochs, and t-SNE's iterations on a coarse grid and then on a fine one.
 EPOCHS = 50
-ITERATIONS = 100
+COARSE_ITERATIONS, FINE_ITERATIONS = 130, 10
 #: The width of a t-SNE of n observations grows about as n to this power (200 to 20,000 cells: a factor of 4).
 ROOM = 0.25
 
@@ -119,7 +119,9 @@ def _refined_tsne(start: np.ndarray, connectivities: csr_matrix, threads: int) -
     """t-SNE from positions that are already about right, with the neighbour graph's weights as affinities.
 
     Three neighbours per unit of perplexity would be 90 per observation; those of the graph, 15, draw the same picture.
-    Early exaggeration, which finds the large structure, is left out: the landmarks have it.
+    Early exaggeration, which finds the large structure, is left out: the landmarks have it. Repulsion is interpolated on a
+    grid, most of the time on one of twice the usual width: a quarter of the time of an iteration, for an error of some 7 %
+    (median over observations) of the repulsion in place of 0.7 %. The last iterations, on the usual grid, correct it.
 
     Parameters
     ----------
@@ -139,6 +141,9 @@ def _refined_tsne(start: np.ndarray, connectivities: csr_matrix, threads: int) -
     ----------
     Boehm JN, Berens P, Kobak D (2022). Attraction-repulsion spectrum in neighbor embeddings. Journal of Machine Learning
     Research 23(95):1-32: t-SNE with UMAP's weights, or equal ones, of 15 neighbours looks as it does with perplexity 30.
+
+    Linderman GC, Rachh M, Hoskins JG, Steinerberger S, Kluger Y (2019). Fast interpolation-based t-SNE for improved
+    visualization of single-cell RNA-seq data. Nature Methods 16:243-245: the grid.
     """
     from openTSNE import TSNEEmbedding
     from openTSNE.affinity import PrecomputedAffinities
@@ -146,4 +151,5 @@ def _refined_tsne(start: np.ndarray, connectivities: csr_matrix, threads: int) -
     # The library divides its argument in place.
     affinities = PrecomputedAffinities(connectivities.astype(np.float64))
     embedding = TSNEEmbedding(start.astype(np.float64), affinities, negative_gradient_method="fft", n_jobs=threads)
-    return np.asarray(embedding.optimize(n_iter=ITERATIONS))
+    embedding = embedding.optimize(n_iter=COARSE_ITERATIONS, ints_in_interval=2)
+    return np.asarray(embedding.optimize(n_iter=FINE_ITERATIONS))

@@ -241,9 +241,11 @@ def test_large_data_are_judged_on_a_sample_but_clustered_whole(
 ) -> None:
     params = Clusters.model_construct(**(Clusters(**QUICK).model_dump() | {"max_cells": 150, "resolutions": [0.05]}))
     built = []
-    monkeypatch.setattr(
-        "latentomics.cluster.select.neighbour_graph", lambda *a: (built.append(len(a[0])), neighbour_graph(*a))[1]
-    )
+    for module in ("select", "clusterings"):
+        monkeypatch.setattr(
+            f"latentomics.cluster.{module}.neighbour_graph",
+            lambda *a: (built.append(len(a[0])), neighbour_graph(*a))[1],
+        )
     latent, truth = planted
     selection = select_clusters(latent, pd.RangeIndex(len(latent)), params, 15, 0)
     assert built == [len(latent), *[120] * 4]
@@ -299,7 +301,7 @@ def test_clusters_that_only_the_whole_data_show_are_not_chosen(
         whole = len(latent) == len(cloud)
         return [Clustering(np.arange(len(latent)) % 2 if whole else np.zeros(len(latent), dtype=int), 2, 5.0)]
 
-    monkeypatch.setattr("latentomics.cluster.select._merged", merged)
+    monkeypatch.setattr("latentomics.cluster.clusterings._merged", merged)
     selection = select(cloud, resolutions=[0.5])
     assert selection.evidence["n_clusters"].item() == 2
     assert selection.evidence["stability"].item() == 0

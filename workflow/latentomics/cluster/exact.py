@@ -6,6 +6,9 @@ points 149 neighbours each in half the time, of 16,000 points 14 neighbours in h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 #: Points, at least, whose neighbours are searched at a time, which bounds what the answers in 64 bits hold. Of 4,096 and fewer
@@ -13,6 +16,10 @@ import numpy as np
 BLOCK_ROWS = 1 << 13
 #: Of single precision.
 ROUNDOFF = 2.0**-24
+#: Candidates beyond those sought, where single precision does not tell which these are.
+MORE = 32
+#: Coordinates of candidates that are compared at a time.
+BLOCK_NUMBERS = 1 << 22
 
 
 def nearest_others(points: np.ndarray, k: int) -> np.ndarray:
@@ -36,33 +43,77 @@ def nearest_others(points: np.ndarray, k: int) -> np.ndarray:
     points). By the standard bound on inner products (Higham 2002, Accuracy and Stability of Numerical Algorithms, section
     3.1) the result is within ``e = (d + 8) u (|x| + |y|)^2`` of the truth. If the gap behind the k-th nearest is wider than 2e
     for the farthest y that matters, ``|y| <= |x| + r`` with r the distance beyond the gap, no other point can be nearer than
-    these k. Where it is not (near ties, duplicates), the point's neighbours are searched in double precision.
+    these k. Where it is not (near ties), more candidates are taken, and their distances are computed in double precision: they
+    hold the k nearest if the k-th is nearer by e than the last candidate. What is left (many duplicates) is found by brute
+    force in double precision.
     """
-    import faiss
-
     exact = points - points.mean(axis=0, dtype=np.float64)
-    single = np.ascontiguousarray(exact, dtype=np.float32)
-    n_points, n_dimensions = single.shape
-    index = faiss.IndexFlatL2(n_dimensions)
-    index.add(single)
-    found = np.empty((n_points, k), dtype=np.int32)
-    undecided = np.zeros(n_points, dtype=bool)
-    for rows in np.array_split(np.arange(n_points), max(1, n_points // BLOCK_ROWS)):
-        # Itself, the k others, and the one beyond the gap, if there are so many points.
-        squares, near = index.search(single[rows], min(k + 2, n_points))
-        seen = (near == rows[:, None]).any(axis=1)
-        squares, near = without_itself(rows, near, squares, near)
+    search = _Search(exact)
+    found = np.empty((len(points), k), dtype=np.int32)
+    left = np.zeros(len(points), dtype=bool)
+    for rows in np.array_split(np.arange(len(points)), max(1, len(points) // BLOCK_ROWS)):
+        # Beyond the k others one more, if there are so many.
+        near, squares, error = search.candidates(rows, k + 1)
         found[rows] = near[:, :k]
         if near.shape[1] > k:
-            beyond = squares[:, k].astype(np.float64)
-            reach = 2 * np.linalg.norm(exact[rows], axis=1) + np.sqrt(beyond)
-            error = (n_dimensions + 8) * ROUNDOFF * reach**2
-            undecided[rows] = ~(seen & (beyond - squares[:, k - 1] > 2 * error))
-    left = np.flatnonzero(undecided)
-    if left.size:
-        _, near = in_double_precision(exact, exact[left], k + 1)
-        (found[left],) = without_itself(left, near, near)
+            left[rows] = ~(squares[:, k] - squares[:, k - 1] > 2 * error)
+    for rows in _pieces(np.flatnonzero(left), (k + MORE) * points.shape[1]):
+        near, squares, error = search.candidates(rows, k + MORE)
+        apart = exact[near] - exact[rows, None]
+        true = np.einsum("ijk,ijk->ij", apart, apart)
+        order = true.argsort(axis=1, kind="stable")[:, :k]
+        found[rows] = np.take_along_axis(near, order, axis=1)
+        left[rows] = ~(np.take_along_axis(true, order[:, -1:], axis=1)[:, 0] < squares[:, -1] - error)
+    rows = np.flatnonzero(left)
+    if rows.size:
+        _, near = in_double_precision(exact, exact[rows], k + 1)
+        (found[rows],) = without_itself(rows, near, near)
     return found
+
+
+def _pieces(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """Rows, in pieces of which each needs about :data:`BLOCK_NUMBERS` numbers, if a row needs ``width``."""
+    n_rows = max(1, BLOCK_NUMBERS // width)
+    for start in range(0, len(rows), n_rows):
+        yield rows[start : start + n_rows]
+
+
+class _Search:
+    """Search among some points in single precision, (points, dimensions), centred."""
+
+    def __init__(self, points: np.ndarray):
+        import faiss
+
+        self._single = np.ascontiguousarray(points, dtype=np.float32)
+        self._lengths = np.linalg.norm(points, axis=1)
+        self._index = faiss.IndexFlatL2(points.shape[1])
+        self._index.add(self._single)
+
+    def candidates(self, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The k nearest others of some points, or all, by rising distance; squared distances; how far these may be wrong.
+
+        That is by ``error``, (rows,), at points as far as the last, and NaN where the point itself was not among those found.
+        """
+        n_points, n_dimensions = self._single.shape
+        with one_thread():
+            squares, near = self._index.search(self._single[rows], min(k + 1, n_points))
+        seen = (near == rows[:, None]).any(axis=1)
+        squares, near = without_itself(rows, near, squares.astype(np.float64), near)
+        reach = 2 * self._lengths[rows] + np.sqrt(squares[:, -1])
+        return near, squares, np.where(seen, (n_dimensions + 8) * ROUNDOFF * reach**2, np.nan)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Faiss with one thread: work is shared among processes, and it comes with threads of its own that others do not limit."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def in_double_precision(points: np.ndarray, sought: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

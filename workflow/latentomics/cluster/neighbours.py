@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentomics.cluster.exact import in_double_precision, nearest_others, without_itself
+from latentomics.cluster.exact import in_double_precision, nearest_others, one_thread, without_itself
 
 #: Up to this many observations neighbours are exact; above, they are searched in a graph: that takes less time from here on.
 EXACT_UP_TO = 100_000
@@ -83,15 +83,11 @@ def through_graph(latent: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Nearest to each observation, itself included, by rising distance: indices and distances, (observations, k)."""
     import faiss
 
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
+    with one_thread():
         index = faiss.IndexHNSWFlat(latent.shape[1], LINKS)
         index.hnsw.efConstruction, index.hnsw.efSearch = BUILT_AMONG, max(SOUGHT_AMONG, k)
         index.add(latent)
         squares, found = index.search(latent, k)
-    finally:
-        faiss.omp_set_num_threads(threads)
     distances, indices = np.sqrt(squares), found.astype(np.int32)
     del index, squares, found
     # From among many duplicates, which are linked to each other only, the search finds too few.

@@ -12,17 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
-from threadpoolctl import threadpool_limits
 
+from latentomics.cluster.clusterings import Clustering, clusterings, subsample_clusterings
 from latentomics.cluster.graph import Graph, neighbour_graph
-from latentomics.cluster.leiden import CellGraph
-from latentomics.cluster.separation import merge_unseparated
 from latentomics.cluster.threads import share
 from latentomics.config.clusters import Clusters
 
@@ -53,14 +49,6 @@ class Selection:
     graph: Graph
     clusters: pd.DataFrame
     evidence: pd.DataFrame
-
-
-class Clustering(NamedTuple):
-    """Clusters at one resolution, before which ``n_leiden`` clusters were merged until the smallest d' is ``separation``."""
-
-    codes: np.ndarray
-    n_leiden: int
-    separation: float
 
 
 def select_clusters(
@@ -164,50 +152,15 @@ def _all_clusterings(
     # The search for the neighbours of all is one long task: what does not need it is done beside it.
     tasks = [partial(neighbour_graph, latent, n_neighbors, seed)]
     judged = (n_neighbors, resolutions, params, seed, n_iterations)
-    tasks += [partial(_of_subsample, latent[rows], *judged) for rows in subsamples]
+    tasks += [partial(subsample_clusterings, latent[rows], *judged) for rows in subsamples]
     graph, *runs = share(tasks, threads)
+    del tasks  # and the coordinates of every subsample
     # Every process needs the graph of all: each takes an equal part of low and high resolutions.
     shares = [resolutions[start::threads] for start in range(threads)]
-    of_all = [partial(_clusterings, latent, graph.connectivities, part, params, seed, n_iterations) for part in shares]
+    of_all = [partial(clusterings, latent, graph.connectivities, part, params, seed, n_iterations) for part in shares]
     parts = zip(shares, share(of_all, threads), strict=True)
     whole = {resolution: one for some, found in parts for resolution, one in zip(some, found, strict=True)}
     return graph, [whole[resolution] for resolution in resolutions], runs
-
-
-def _of_subsample(
-    latent: np.ndarray, n_neighbors: int, resolutions: list[float], params: Clusters, seed: int, n_iterations: int
-) -> list[Clustering]:
-    graph = neighbour_graph(latent, n_neighbors, seed)
-    return _clusterings(latent, graph.connectivities, resolutions, params, seed, n_iterations)
-
-
-def _clusterings(
-    latent: np.ndarray,
-    connectivities: csr_matrix,
-    resolutions: list[float],
-    params: Clusters,
-    seed: int,
-    n_iterations: int,
-) -> list[Clustering]:
-    """Leiden at each resolution, and what is left of its clusters."""
-    graph = CellGraph(connectivities)
-    codes = [graph.leiden(resolution, seed, n_iterations).astype(np.int32) for resolution in resolutions]
-    return _merged(latent, codes, resolutions, params, seed)
-
-
-def _merged(
-    latent: np.ndarray, partitions: list[np.ndarray], resolutions: list[float], params: Clusters, seed: int
-) -> list[Clustering]:
-    """Partitions of each resolution, after what is not separated was merged, unless the resolution is pinned."""
-    found = []
-    # One thread of linear algebra: sums are rounded alike in however many processes.
-    with threadpool_limits(1, user_api="blas"):
-        for resolution, codes in zip(resolutions, partitions, strict=True):
-            n_leiden = int(codes.max()) + 1
-            pinned = resolution == params.resolution
-            codes, separation = merge_unseparated(latent, codes, 0 if pinned else params.min_separation, seed)
-            found.append(Clustering(codes.astype(np.int32), n_leiden, separation))
-    return found
 
 
 def _subsamples(n_obs: int, params: Clusters, seed: int) -> list[np.ndarray]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -66,3 +68,19 @@ def test_after_an_error_what_waits_is_left_undone(tmp_path: Path) -> None:
     get_reusable_executor(max_workers=1).shutdown(wait=True)
     # The other process ends what it has in its queue, whose length goes by the most processes that any test before this had.
     assert len(list(tmp_path.iterdir())) < 12
+
+
+def test_a_helping_process_loads_neither_pandas_nor_scikit_learn() -> None:
+    """They are 140 MB of every process that shares the clusters of large data."""
+    code = """
+import sys
+import numpy as np
+from latentomics.cluster.clusterings import subsample_clusterings
+from latentomics.config.clusters import Clusters
+latent = np.random.default_rng(0).normal(size=(500, 6)).astype(np.float32)
+found = subsample_clusterings(latent, 15, [0.5, 1.0], Clusters(), 0, 2)
+assert len(found) == 2 and len(found[0].codes) == 500
+print(sorted({"pandas", "sklearn"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

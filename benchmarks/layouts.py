@@ -31,11 +31,12 @@ from scipy.stats import spearmanr
 
 from latentomics.cluster import layouts
 from latentomics.cluster.graph import Graph, load_graph, neighbour_graph, save_graph
+from latentomics.cluster.landmarks import draw_landmarks, spread_positions
 from latentomics.config.layouts import Layouts
 from latentomics.resources.peak import PeakMemory
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-STEPS = ("neighbour_graph", "spread_positions", "_umap", "_tsne", "_refined_tsne")
+STEPS = ("neighbour_graph", "spread_positions", "_umap", "_tsne", "_tsne_of_landmarks", "_refined_tsne")
 #: Neighbours that a picture should keep, and the cells of which that is asked.
 NEIGHBOURS, ASKED = 15, 1_000
 SEED = 0
@@ -191,7 +192,7 @@ def tried(latent: np.ndarray, graph_file: Path, clock: str, threads: int) -> lis
             partial(layouts._umap, latent, graph, params, SEED, "pca", epochs),
         )
     for n_landmarks in (n_cells // 100, n_cells // 10):
-        umap, tsne, room = starts(latent, graph, params, n_landmarks, threads)
+        umap, tsne, room = starts(latent, graph, params, n_landmarks)
         name = f"{n_landmarks:,} landmarks"
         add("umap", name, "0 epochs", partial(np.asarray, umap))
         for epochs in (30, 50, 100):
@@ -208,20 +209,22 @@ def tried(latent: np.ndarray, graph_file: Path, clock: str, threads: int) -> lis
         ):
             schedule = f"{iterations} iterations, exaggeration {exaggeration}, {title}, room {factor:.1f}"
             add("tsne", name, schedule, partial(refined, factor * tsne / room, weights, iterations, exaggeration))
+        schedule = f"the workflow's: {layouts.COARSE_ITERATIONS} iterations on a coarse grid, {layouts.FINE_ITERATIONS} on a fine"
+        add("tsne", name, schedule, partial(layouts._refined_tsne, tsne, connectivities, threads))
     return rows
 
 
-def starts(
-    latent: np.ndarray, graph: Graph, params: Layouts, n_landmarks: int, threads: int
-) -> tuple[np.ndarray, np.ndarray, float]:
+def starts(latent: np.ndarray, graph: Graph, params: Layouts, n_landmarks: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Where all cells start from so many landmarks, UMAP and t-SNE, and how far the latter was widened."""
-    own = layouts._umap
-    # The last argument is there only where all cells are drawn.
-    unrefined = {"_umap": lambda *a: a[4] if len(a) > 5 else own(*a), "_refined_tsne": lambda start, *_: start}
-    with patch.multiple(layouts, **unrefined):
-        umap = layouts.umap_layout(latent, graph, params, SEED, n_landmarks)
-        tsne = layouts.tsne_layout(latent, graph[1], params, SEED, n_landmarks, threads)
-    return umap, tsne, (len(latent) / n_landmarks) ** layouts.ROOM
+    rows = draw_landmarks(len(latent), n_landmarks, SEED)
+    near = neighbour_graph(latent[rows], NEIGHBOURS, SEED)
+    drawn = (
+        layouts.umap_layout(latent[rows], near, params, SEED),
+        layouts._tsne_of_landmarks(latent[rows], params, SEED),
+    )
+    umap, tsne = (spread_positions(points, rows, latent, graph.connectivities, SEED) for points in drawn)
+    room = (len(latent) / n_landmarks) ** layouts.ROOM
+    return umap, room * tsne, room
 
 
 def sample(latent: np.ndarray, n_cells: int) -> np.ndarray:

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
-from embedding_cases import blobs
+from embedding_cases import as_scanpy_has_it, blobs
 from openTSNE import TSNE
+from openTSNE.affinity import PerplexityBasedNN
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
 
 from latentomics.cluster import layouts
-from latentomics.cluster.graph import Graph, as_scanpy_has_it, load_graph, neighbour_graph, save_graph
+from latentomics.cluster.graph import Graph, load_graph, neighbour_graph, save_graph
 from latentomics.cluster.layouts import layout_table
 from latentomics.config.layouts import Layouts
 
@@ -122,6 +123,7 @@ def test_the_picture_of_many_observations_hangs_on_the_seed_alone(
     one, two, other = (layout(data[0], tmp_path, seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(one, two)
     assert not np.allclose(one, other, atol=0.5)
+    pd.testing.assert_frame_equal(one, layout(data[0], tmp_path, threads=2))
 
 
 @pytest.mark.parametrize("n_obs", [150, 1200])  # neighbours are exact, and approximate
@@ -131,6 +133,15 @@ def test_a_tsne_is_the_librarys_with_any_number_of_threads(n_obs: int) -> None:
     np.testing.assert_array_equal(one, two)
     own = TSNE(perplexity=30, initialization="pca", random_state=0, n_jobs=1).fit(latent.astype(np.float64))
     np.testing.assert_array_equal(one, own)
+
+
+def test_a_tsne_of_landmarks_is_the_librarys_of_exact_neighbours() -> None:
+    latent = np.random.default_rng(0).normal(size=(1200, 8)).astype(np.float32)
+    found = layouts._tsne_of_landmarks(latent, Layouts(tsne_perplexity=20), 0)
+    exact = PerplexityBasedNN(latent.astype(np.float64), 20, method="exact")
+    own = TSNE(perplexity=20, initialization="pca", random_state=0).fit(latent.astype(np.float64), affinities=exact)
+    # Its distances are in double precision; the optimisation lets the rounding grow.
+    assert np.median(np.abs(found - own)) < 1e-2 * np.ptp(own)
 
 
 def test_the_refined_tsne_is_the_same_with_any_number_of_threads(

@@ -8,11 +8,11 @@ import igraph
 import numpy as np
 import pytest
 import scanpy as sc
-from embedding_cases import blobs
+from embedding_cases import as_scanpy_has_it, blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentomics.cluster.graph import as_scanpy_has_it, neighbour_graph
+from latentomics.cluster.graph import neighbour_graph
 from latentomics.cluster.leiden import CellGraph, _Stream
 
 CENTRES = np.array([[0.0, 0, 0], [5, 0, 0], [0, 5, 0], [60, 60, 60]])

@@ -18,8 +18,8 @@ BLOCK_ROWS = 1 << 13
 ROUNDOFF = 2.0**-24
 #: Candidates beyond those sought, where single precision does not tell which these are.
 MORE = 32
-#: Coordinates of candidates that are compared at a time.
-BLOCK_NUMBERS = 1 << 22
+#: Coordinates of neighbours that are looked at at a time (16 MB).
+BLOCK_NUMBERS = 1 << 21
 
 
 def nearest_others(points: np.ndarray, k: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def nearest_others(points: np.ndarray, k: int) -> np.ndarray:
         found[rows] = near[:, :k]
         if near.shape[1] > k:
             left[rows] = ~(squares[:, k] - squares[:, k - 1] > 2 * error)
-    for rows in _pieces(np.flatnonzero(left), (k + MORE) * points.shape[1]):
+    for rows in pieces(np.flatnonzero(left), (k + MORE) * points.shape[1]):
         near, squares, error = search.candidates(rows, k + MORE)
         apart = exact[near] - exact[rows, None]
         true = np.einsum("ijk,ijk->ij", apart, apart)
@@ -71,7 +71,7 @@ def nearest_others(points: np.ndarray, k: int) -> np.ndarray:
     return found
 
 
-def _pieces(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
+def pieces(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
     """Rows, in pieces of which each needs about :data:`BLOCK_NUMBERS` numbers, if a row needs ``width``."""
     n_rows = max(1, BLOCK_NUMBERS // width)
     for start in range(0, len(rows), n_rows):

@@ -7,7 +7,7 @@ every process, of which the result itself (1,200 observations) takes 0.03. The r
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -58,19 +58,6 @@ def neighbour_graph(latent: np.ndarray, n_neighbors: int, seed: int) -> Graph:
     starts = np.arange(0, n_obs * (k - 1) + 1, k - 1)
     near = csr_matrix((distances.ravel(), indices.ravel(), starts), shape=(n_obs, n_obs))
     return Graph(near, fuzzy_connectivities(indices, distances), k, recall)
-
-
-def as_scanpy_has_it(latent: np.ndarray, graph: Graph) -> Any:
-    """An AnnData whose neighbours scanpy takes for its own: every function of scanpy that needs neighbours works on it."""
-    import anndata as ad
-
-    holder = ad.AnnData(latent, obsp={"distances": graph.distances, "connectivities": graph.connectivities})
-    holder.uns["neighbors"] = {
-        "connectivities_key": "connectivities",
-        "distances_key": "distances",
-        "params": {"n_neighbors": graph.n_neighbors, "method": "umap", "metric": "euclidean", "use_rep": "X"},
-    }
-    return holder
 
 
 def fuzzy_connectivities(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:

@@ -8,13 +8,21 @@ by ``benchmarks/layouts.py``.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from latentomics.cluster.graph import Graph, as_scanpy_has_it, neighbour_graph
+from latentomics.cluster.graph import Graph, neighbour_graph
 from latentomics.cluster.landmarks import draw_landmarks, spread_positions
+from latentomics.cluster.neighbours import nearest
+from latentomics.cluster.threads import share
 from latentomics.config.layouts import Layouts
+
+if TYPE_CHECKING:
+    from openTSNE.affinity import Affinities
 
 #: Up to this many observations the layouts are the libraries' own.
 LARGE = 20_000
@@ -52,67 +60,106 @@ def layout_table(
     threads
         Of t-SNE; UMAP, and openTSNE's search for neighbours, are the same twice only with one.
     """
-    n_landmarks = LANDMARKS if len(latent) > LARGE else 0
-    umap = umap_layout(latent, graph, params, seed, n_landmarks)
-    tsne = tsne_layout(latent, graph.connectivities, params, seed, n_landmarks, threads)
+    if len(latent) > LARGE:
+        umap, tsne = _from_landmarks(latent, graph, params, seed, threads)
+    else:
+        umap, tsne = umap_layout(latent, graph, params, seed), _tsne(latent, params, seed, threads)
     coordinates = np.hstack([umap, tsne]).astype(np.float32)
     return pd.DataFrame(coordinates, index=index, columns=["umap1", "umap2", "tsne1", "tsne2"])
 
 
-def umap_layout(latent: np.ndarray, graph: Graph, params: Layouts, seed: int, n_landmarks: int) -> np.ndarray:
-    """UMAP, (observations, 2): as the library draws it, or (``n_landmarks`` above 0) from so many that it has drawn."""
-    if not n_landmarks:
-        # The spectral start solves for eigenvectors that tiny graphs do not have.
-        return _umap(latent, graph, params, seed, "spectral" if len(latent) > 50 else "random")
-    rows = draw_landmarks(len(latent), n_landmarks, seed)
-    landmark_graph = neighbour_graph(latent[rows], graph.n_neighbors, seed)
-    landmarks = umap_layout(latent[rows], landmark_graph, params, seed, 0)
+def _from_landmarks(
+    latent: np.ndarray, graph: Graph, params: Layouts, seed: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """UMAP and t-SNE, (observations, 2) each, from landmarks that the libraries have drawn."""
+    rows = draw_landmarks(len(latent), LANDMARKS, seed)
+    # UMAP runs in one thread; the t-SNE of the landmarks takes about as long, and needs little memory beside it.
+    umap, landmarks = share(
+        [
+            partial(_umap_from_landmarks, latent, graph, rows, params, seed),
+            partial(_tsne_of_landmarks, latent[rows], params, seed),
+        ],
+        threads,
+    )
+    start = spread_positions(landmarks, rows, latent, graph.connectivities, seed)
+    return umap, _refined_tsne((len(latent) / len(rows)) ** ROOM * start, graph.connectivities, threads)
+
+
+def _umap_from_landmarks(latent: np.ndarray, graph: Graph, rows: np.ndarray, params: Layouts, seed: int) -> np.ndarray:
+    landmarks = umap_layout(latent[rows], neighbour_graph(latent[rows], graph.n_neighbors, seed), params, seed)
     start = spread_positions(landmarks, rows, latent, graph.connectivities, seed)
     return _umap(latent, graph, params, seed, start, EPOCHS)
 
 
-def tsne_layout(
-    latent: np.ndarray, connectivities: csr_matrix, params: Layouts, seed: int, n_landmarks: int, threads: int
-) -> np.ndarray:
-    """t-SNE, (observations, 2): as the library draws it, or (``n_landmarks`` above 0) from so many that it has drawn."""
-    if not n_landmarks:
-        return _tsne(latent, params, seed, threads)
-    rows = draw_landmarks(len(latent), n_landmarks, seed)
-    landmarks = _tsne(latent[rows], params, seed, threads)
-    start = spread_positions(landmarks, rows, latent, connectivities, seed)
-    return _refined_tsne((len(latent) / len(rows)) ** ROOM * start, connectivities, threads)
+def umap_layout(latent: np.ndarray, graph: Graph, params: Layouts, seed: int) -> np.ndarray:
+    """UMAP as the library draws it, (observations, 2)."""
+    # The spectral start solves for eigenvectors that tiny graphs do not have.
+    start = "spectral" if len(latent) > 50 else "random"
+    return _umap(latent, graph, params, seed, start, 500 if len(latent) <= 10_000 else 200)
 
 
 def _umap(
-    latent: np.ndarray,
-    graph: Graph,
-    params: Layouts,
-    seed: int,
-    start: str | np.ndarray,
-    epochs: int | None = None,
+    latent: np.ndarray, graph: Graph, params: Layouts, seed: int, start: str | np.ndarray, epochs: int
 ) -> np.ndarray:
-    """UMAP, (observations, 2); ``epochs`` None: as many as the library takes."""
-    import scanpy as sc
+    """UMAP, (observations, 2), as ``scanpy.tl.umap`` has it (tested), whose import would take seconds and 100 MB."""
+    from sklearn.utils import check_random_state
+    from umap.umap_ import find_ab_params, simplicial_set_embedding
 
-    # umap-learn sets weak weights of its argument to zero.
-    own = graph._replace(connectivities=graph.connectivities.copy())
-    holder = as_scanpy_has_it(latent.astype(np.float32), own)
-    sc.tl.umap(holder, min_dist=params.umap_min_dist, init_pos=start, random_state=seed, maxiter=epochs)
-    return holder.obsm["X_umap"]
+    a, b = find_ab_params(1.0, params.umap_min_dist)
+    coordinates, _ = simplicial_set_embedding(
+        data=latent.astype(np.float32),
+        # It sets weak weights of its argument to zero.
+        graph=graph.connectivities.tocoo(copy=True),
+        n_components=2,
+        initial_alpha=1.0,
+        a=a,
+        b=b,
+        gamma=1.0,
+        negative_sample_rate=5,
+        n_epochs=epochs,
+        init=start,
+        random_state=check_random_state(seed),
+        metric="euclidean",
+        metric_kwds={},
+        densmap=False,
+        densmap_kwds={},
+        output_dens=False,
+    )
+    return coordinates
 
 
 def _tsne(latent: np.ndarray, params: Layouts, seed: int, threads: int) -> np.ndarray:
     """t-SNE as the library draws it, (observations, 2); the same with any number of threads."""
-    from openTSNE import TSNE
     from openTSNE.affinity import PerplexityBasedNN
 
-    latent = latent.astype(np.float64)
-    # openTSNE wants three neighbours per unit of perplexity.
-    perplexity = min(params.tsne_perplexity, max((len(latent) - 1) / 3 - 1, 1))
     # Trees of the approximate search are other ones in every thread.
-    affinities = PerplexityBasedNN(latent, perplexity, random_state=seed, n_jobs=1)
-    model = TSNE(perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=threads)
-    return np.asarray(model.fit(latent, affinities=affinities))
+    affinities = PerplexityBasedNN(latent.astype(np.float64), _perplexity(latent, params), random_state=seed, n_jobs=1)
+    return _drawn_tsne(latent, affinities, seed, threads)
+
+
+def _tsne_of_landmarks(latent: np.ndarray, params: Layouts, seed: int) -> np.ndarray:
+    """The same of exact neighbours, which spares the process the libraries of the approximate search: 200 MB, 4 seconds."""
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    perplexity = _perplexity(latent, params)
+    near = nearest(latent, min(int(3 * perplexity), len(latent) - 1) + 1, seed)
+    affinities = PerplexityBasedNN(
+        perplexity=perplexity, knn_index=PrecomputedNeighbors(near.indices, near.distances), n_jobs=1
+    )
+    return _drawn_tsne(latent, affinities, seed, 1)
+
+
+def _perplexity(latent: np.ndarray, params: Layouts) -> float:
+    """As in the settings; lower where there are few observations: openTSNE wants three neighbours per unit."""
+    return min(params.tsne_perplexity, max((len(latent) - 1) / 3 - 1, 1))
+
+
+def _drawn_tsne(latent: np.ndarray, affinities: Affinities, seed: int, threads: int) -> np.ndarray:
+    from openTSNE import TSNE
+
+    model = TSNE(perplexity=affinities.perplexity, initialization="pca", random_state=seed, n_jobs=threads)
+    return np.asarray(model.fit(latent.astype(np.float64), affinities=affinities))
 
 
 def _refined_tsne(start: np.ndarray, connectivities: csr_matrix, threads: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentomics.cluster.exact import in_double_precision, nearest_others, one_thread, without_itself
+from latentomics.cluster.exact import in_double_precision, nearest_others, one_thread, pieces, without_itself
 
 #: Up to this many observations neighbours are exact; above, they are searched in a graph: that takes less time from here on.
 EXACT_UP_TO = 100_000
@@ -19,8 +19,6 @@ EXACT_UP_TO = 100_000
 LINKS, BUILT_AMONG, SOUGHT_AMONG = 24, 60, 100
 #: Observations whose exact neighbours are searched for the recall.
 JUDGED = 1000
-#: Observations whose distances are computed at a time.
-BLOCK_ROWS = 1 << 12
 
 
 class Neighbours(NamedTuple):
@@ -68,8 +66,7 @@ def _by_distance(latent: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, n
     """The same neighbours of each observation by rising distance, equal ones by their row; and the distances, float32."""
     indices = np.sort(indices, axis=1)
     distances = np.empty(indices.shape, dtype=np.float32)
-    for start in range(0, len(latent), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
+    for block in pieces(np.arange(len(latent)), indices.shape[1] * latent.shape[1]):
         # In double precision, and by differences: of duplicates exactly 0.
         apart = latent[indices[block]].astype(np.float64) - latent[block, None]
         squares = np.einsum("ijk,ijk->ij", apart, apart)

@@ -58,7 +58,8 @@ def layout_table(
     seed
         The same seed gives the same coordinates, whatever the number of threads.
     threads
-        Of t-SNE; UMAP, and openTSNE's search for neighbours, are the same twice only with one.
+        Of t-SNE, and processes that share what is drawn of landmarks; UMAP, and openTSNE's search for neighbours, are the same
+        twice only with one thread.
     """
     if len(latent) > LARGE:
         umap, tsne = _from_landmarks(latent, graph, params, seed, threads)

@@ -1,7 +1,7 @@
 """Exact nearest neighbours, in single precision wherever that is proven to be enough.
 
-That takes half the time or less of scikit-learn's search in double precision (``benchmarks/neighbours.md``), and none of the
-140 MB of scikit-learn, unless many points are duplicates.
+That takes about half the time of scikit-learn's search in double precision (``benchmarks/neighbours.md``), and none of the 140 MB
+of scikit-learn, unless many points are duplicates.
 """
 
 from __future__ import annotations

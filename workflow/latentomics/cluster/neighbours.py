@@ -1,8 +1,9 @@
 """Nearest neighbours in a latent space: exact in small data, in large data through a graph, where their recall is measured.
 
 The graph is HNSW (Malkov and Yashunin 2020, IEEE Transactions on Pattern Analysis and Machine Intelligence 42:824) as faiss
-has it. Of 100,000 made cells in 50 principal components it found 98 % of the neighbours in 20 s of one processor; the descent of
-pynndescent 96 % in 35 s, part of which it compiles, with 500 MB more (``benchmarks/neighbours.md``).
+has it. Of 100,000 made cells in 50 principal components it found 98 % of the neighbours in 27 s of one processor; the exact
+search, whose time grows with the square of the cells, all in 22 s; the descent of pynndescent 96 % in 33 s, part of which it
+compiles, with 500 MB more (``benchmarks/neighbours.md``).
 """
 
 from __future__ import annotations

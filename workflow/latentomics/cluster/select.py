@@ -26,7 +26,7 @@ NO_STRUCTURE = "no stable structure"
 #: Up to this many observations Leiden iterates ten times, above twice, as is scanpy's and igraph's default; so it does in
 #: their subsamples, whose agreement is to tell how stable the procedure is. Of 100,000 cells that takes a quarter of the
 #: time and less than a hundredth of the modularity; the clusters differ no more from those of ten iterations (adjusted Rand
-#: index of 0.92 to 1.00) than these do from each other with another seed (0.89 to 0.99; ``benchmarks/neighbours.md``).
+#: index of 0.93 to 0.99) than these do from each other with another seed (0.81 to 0.99; ``benchmarks/neighbours.md``).
 ITERATED_UP_TO = 20_000
 
 

@@ -102,7 +102,7 @@ def umap_layout(latent: np.ndarray, graph: Graph, params: Layouts, seed: int) ->
 def _umap(
     latent: np.ndarray, graph: Graph, params: Layouts, seed: int, start: str | np.ndarray, epochs: int
 ) -> np.ndarray:
-    """UMAP, (observations, 2), as ``scanpy.tl.umap`` has it (tested), whose import would take seconds and 100 MB."""
+    """UMAP, (observations, 2), as ``scanpy.tl.umap`` has it (tested), whose import would take 2 s and 60 MB."""
     from sklearn.utils import check_random_state
     from umap.umap_ import find_ab_params, simplicial_set_embedding
 

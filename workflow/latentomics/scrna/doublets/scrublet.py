@@ -82,12 +82,12 @@ def _score(counts: csr_matrix, params: Doublets, seed: int) -> Scored:
     observed, simulated = _observed_and_simulated(counts, seed)
     rows, n_observed = observed.obs_names.astype(int).to_numpy(), observed.n_obs
     points = _components(observed.X, simulated.X, min(COMPONENTS, counts.shape[0] - 1), seed)
-    scores = _scores(points, np.arange(len(points)) >= n_observed, params.expected_rate)
+    scores = _neighbour_scores(points, np.arange(len(points)) >= n_observed, params.expected_rate)
     return Scored(rows, scores[:n_observed], scores[n_observed:])
 
 
-def _scores(points: np.ndarray, simulated: np.ndarray, expected_rate: float) -> np.ndarray:
-    """How likely each point is a doublet, given how many simulated ones are among its neighbours (Scrublet, equations 1-3).
+def _neighbour_scores(points: np.ndarray, simulated: np.ndarray, expected_rate: float) -> np.ndarray:
+    """How likely each point is a doublet, given how many simulated ones are among its neighbours (Wolock et al. 2019).
 
     Parameters
     ----------

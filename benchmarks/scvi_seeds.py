@@ -13,9 +13,11 @@ import argparse
 import logging
 import os
 import platform
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -50,7 +52,8 @@ def judge(study: Path, model: type[scvi.model.SCVI], seed: int, threads: int) ->
     data = load_data(store, features, normaliser, 0)
     ours.SCVI, kept = model, ours.SCVI
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        # Training says on the standard output how long it will take.
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
             fit = fit_embedding("scvi", data, Params(), seed, threads, Path(folder))
     finally:
         ours.SCVI = kept

@@ -58,6 +58,15 @@ def test_the_line_lies_on_the_largest_jobs_of_every_size():
     assert base + slope * 100 == pytest.approx(used[x == 100].max(), rel=0.03)
 
 
+@pytest.mark.parametrize("times", [1, 2, 50])
+def test_many_jobs_of_one_size_do_not_outweigh_the_others(times):
+    """A step in the need, above 20, that no line can follow."""
+    x = np.array([*[1.0] * times, 40.0, 80.0, 320.0, 1280.0])
+    used = np.where(x > 20, 900, 480) + 2 * x
+    base, slope = fit_line(x, used, 0.0)
+    assert (base, slope) == pytest.approx((900, 2), rel=1e-6)
+
+
 @given(st.data(), sizes, st.floats(0, 1e3))
 @settings(max_examples=200, deadline=None)
 def test_every_observation_is_covered(data, x, guess):

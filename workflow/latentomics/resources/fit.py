@@ -52,7 +52,8 @@ def fit_line(sizes: Sequence[float], used: Sequence[float], guess: float) -> tup
     -------
     base, slope
         Both 0 or more; ``base + slope x size`` is at least ``used`` everywhere. Among such lines the one whose excesses,
-        as shares of what was used, have the smallest sum (a linear programme).
+        as shares of what was used, have the smallest sum (a linear programme). Jobs of about the same size count together
+        as one: otherwise a line that fits the many small ones would ask for several times what the few large ones need.
 
     Notes
     -----
@@ -77,12 +78,20 @@ def fit_line(sizes: Sequence[float], used: Sequence[float], guess: float) -> tup
         ones = np.column_stack([np.ones_like(x), x / x.max()])
         scaled = y / y.max()
         found = linprog(
-            (ones / scaled[:, None]).sum(axis=0), A_ub=-ones, b_ub=-scaled, bounds=(0, None), method="highs"
+            (ones / (scaled * _alike(x))[:, None]).sum(axis=0), A_ub=-ones, b_ub=-scaled, bounds=(0, None), method="highs"
         )
         if not found.success:
             raise ValueError(f"no line was found: {found.message}")
         slope = max(float(found.x[1]) * y.max() / x.max(), _at_most(guess, HIDDEN, x, y))
     return max(float((y - slope * x).max()), 0.0), slope
+
+
+def _alike(x: np.ndarray) -> np.ndarray:
+    """For each size, how many there are between the same powers of two."""
+    with np.errstate(divide="ignore"):
+        octaves = np.floor(np.log2(x))
+    _, octave, number = np.unique(octaves, return_inverse=True, return_counts=True)
+    return number[octave]
 
 
 def _at_most(guess: float, share: float, x: np.ndarray, y: np.ndarray) -> float:

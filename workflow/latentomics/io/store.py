@@ -25,7 +25,7 @@ from latentomics.io.matrices import stack
 #: Non-zeros per chunk and chunks per shard: a chunk is what a random read costs, a shard is one file.
 CHUNK = 1 << 17
 CHUNKS_PER_SHARD = 64
-#: Zarr's default, zstd, makes stores a twentieth smaller and takes 2.7 times as long to write, 1.5 times to read
+#: Zarr's default, zstd, makes stores a twentieth smaller and takes 2.8 times as long to write, 1.3 times to read
 #: (``benchmarks/store_formats.md``): most of the bits of small whole numbers are zero, and it need not search for them.
 COMPRESSOR = zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
 

@@ -78,7 +78,11 @@ def fit_line(sizes: Sequence[float], used: Sequence[float], guess: float) -> tup
         ones = np.column_stack([np.ones_like(x), x / x.max()])
         scaled = y / y.max()
         found = linprog(
-            (ones / (scaled * _alike(x))[:, None]).sum(axis=0), A_ub=-ones, b_ub=-scaled, bounds=(0, None), method="highs"
+            (ones / (scaled * _alike(x))[:, None]).sum(axis=0),
+            A_ub=-ones,
+            b_ub=-scaled,
+            bounds=(0, None),
+            method="highs",
         )
         if not found.success:
             raise ValueError(f"no line was found: {found.message}")

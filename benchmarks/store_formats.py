@@ -41,14 +41,15 @@ RUST = "zarrs.ZarrsCodecPipeline"
 #: Reads: name, rows in a run, runs in one read, reads.
 READS = {"single rows": (1, 512, 1), "runs of 64": (64, 8, 5), "runs of 4,096": (4096, 1, 5)}
 READING = """\
-All that was read is what was written, in every format. Blosc's LZ4 after a shuffle of bits writes with little more than a third
-of the processor's time of zstd and scans with three quarters of it, at 4 % more bytes: that is what the store is written with.
-Chunks of 512k entries are scanned in little more than half the time. But rules read beside their work: all of 100,000 cells
-took 180 s in place of 182 (`large.py compare`), and rules that read held up to a quarter more memory (`embed` 981 MB in place
-of 785), so chunks stay small. The pipeline in Rust reads in half the time, the same values; but it puts the chunks of a shard in the order in which its
-threads end, so that the same counts give other bytes each time. A pass over a million cells takes some 11 s of a processor, of
-which it would save six, beside other work too: not worth a dependency. HDF5 without compression is read fastest, at four times
-the bytes; nothing in this workflow reads single rows, and runs of rows come faster than any network trains."""
+All that was read is what was written, in every format. Blosc's LZ4 after a shuffle of bits writes with little more than a
+third of the processor's time of zstd and scans with three quarters of it, at 4 % more bytes: that is what the store is
+written with. Chunks of 512k entries are scanned in little more than half the time. But rules read beside their work: all of
+100,000 cells took 180 s in place of 182 (`large.py compare`), and rules that read held up to a quarter more memory (`embed`
+981 MB in place of 785), so chunks stay small. The pipeline in Rust reads in half the time, the same values; but it puts the
+chunks of a shard in the order in which its threads end, so that the same counts give other bytes each time. A pass over a
+million cells takes some 11 s of a processor, of which it would save six, beside other work too: not worth a dependency. HDF5
+without compression is read fastest, at four times the bytes; nothing in this workflow reads single rows, and runs of rows
+come faster than any network trains."""
 
 
 class Format(Protocol):

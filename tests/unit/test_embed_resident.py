@@ -163,6 +163,8 @@ def test_scvi_learns_from_resident_counts_what_it_learns_from_others(
     adata = ad.AnnData(data.counts.astype(np.float32), obs=data.obs[["batch"]], var=pd.DataFrame(index=data.features))
     model = scvi.model.SCVI.load(str(tmp_path / "stays"), adata=adata, accelerator="cpu")
     np.testing.assert_allclose(model.get_latent_representation(), stays.latent, atol=1e-5)
+    cells = ResidentCells(model.adata_manager, ResidentRows([data.counts.astype(np.float32)], "cpu"), data.held_out, 50, 0)
+    np.testing.assert_allclose(cells.latent(model), stays.latent, atol=1e-5)
 
 
 def test_resident_cells_keep_their_annotations(data: EmbeddingData, tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_resident_cells_keep_their_annotations(data: EmbeddingData, tmp_path: Pa
     model = scvi.model.SCVI.load(str(tmp_path), adata=adata, accelerator="cpu")
     fed = ResidentCells(model.adata_manager, ResidentRows([counts], "cpu"), data.held_out, batch_size=50, seed=0)
     [expected] = AnnDataLoader(model.adata_manager, batch_size=len(data.obs))
-    whole = list(fed.in_order())
+    whole = [tensors for _, part in fed.in_order() for tensors in part]
     for key in set(expected) - {"X"}:
         assert torch.equal(torch.cat([tensors[key] for tensors in whole]), expected[key]), key
         assert whole[0][key].dtype == expected[key].dtype

@@ -241,7 +241,7 @@ def test_scvi_of_stored_cells_learns_what_it_learns_in_memory(
 
 
 def test_scvi_of_stored_cells_corrects_for_covariates(
-    store: CountsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: CountsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None
 ) -> None:
     *_, data = both(store, normaliser_of(store), COLUMNS, monkeypatch)
     data.obs["age"] = np.linspace(20, 70, len(data.obs))
@@ -256,7 +256,11 @@ def test_scvi_of_stored_cells_corrects_for_covariates(
     model = scvi.model.SCVI.load(str(tmp_path), adata=adata, accelerator="cpu")
     stored_cells = StoredCells(model.adata_manager, data.counts, data.held_out, batch_size=100, seed=0)
     [expected] = AnnDataLoader(model.adata_manager, batch_size=len(data.obs))
-    found = list(stored_cells.in_order())
+    parts = [(rows, list(minibatches)) for rows, minibatches in stored_cells.in_order()]
+    assert len(parts) > 2, "a latent space is asked for part by part, so that memory does not grow with the cells"
+    assert [rows.start for rows, _ in parts] == [0, *(rows.stop for rows, _ in parts[:-1])]
+    assert [sum(len(t["batch"]) for t in part) for _, part in parts] == [rows.stop - rows.start for rows, _ in parts]
+    found = [tensors for _, part in parts for tensors in part]
     assert set(found[0]) == set(expected) >= {"batch", "labels", "extra_categorical_covs", "extra_continuous_covs"}
     for key in set(expected) - {"X"}:
         assert torch.equal(torch.cat([tensors[key] for tensors in found]), expected[key]), key

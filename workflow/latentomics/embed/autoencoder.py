@@ -133,15 +133,17 @@ def _apply(network: Any, data: EmbeddingData, mean: Any, block: int = 4096) -> t
     """Latent of every row, and the summed squares of the held-out rows: what is not reconstructed, and about the mean."""
     import torch
 
-    latent, error, about_mean = [], 0.0, 0.0
+    error, about_mean = 0.0, 0.0
+    # Written where they stay: many small results would keep the memory between them from being used again.
+    latent = np.empty((len(data.obs), network["encoder"][-1].out_features), dtype=np.float32)
     with torch.inference_mode():
         for where, values in data.normalised_blocks(block):
             centred = torch.from_numpy(values.toarray()) - mean
             z = network["encoder"](centred)
-            latent.append(z.numpy())
+            latent[where] = z.numpy()
             mine = torch.from_numpy(data.held_out[where])
             if mine.any():
                 judged = centred[mine]
                 error += float(((network["decoder"](z[mine]) - judged) ** 2).sum(dtype=torch.float64))
                 about_mean += float((judged**2).sum(dtype=torch.float64))
-    return np.vstack(latent), error, about_mean
+    return latent, error, about_mean

@@ -133,7 +133,7 @@ def fit(data: EmbeddingData, params: Params, seed: int, threads: int, folder: Pa
     history.insert(0, "epoch", np.arange(1, len(history) + 1))
     history.insert(1, "step", history["epoch"] * (-(-len(train) // params.batch_size) - odd_one))
     check_history(history, "scvi")
-    latent = model.get_latent_representation(dataloader=cells.in_order() if data.stored else None)
+    latent = cells.latent(model) if data.stored else model.get_latent_representation()
     model.save(folder, overwrite=True, save_anndata=False)
     summary = {
         "n_parameters": sum(p.numel() for p in model.module.parameters()),

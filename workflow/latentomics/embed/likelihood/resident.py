@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,9 @@ class ResidentCells(Cells):
     def val_dataloader(self) -> Minibatches:
         return Minibatches(self._held_out, self._tensors)
 
-    def in_order(self) -> Minibatches:
-        """All cells, for methods of scvi-tools that take a ``dataloader``."""
-        return Minibatches(RowOrder(np.arange(len(self._counts)), self._batch_size, None), self._tensors)
+    def in_order(self) -> Iterator[tuple[slice, Minibatches]]:
+        rows = np.arange(len(self._counts))
+        yield slice(0, len(rows)), Minibatches(RowOrder(rows, self._batch_size, None), self._tensors)
 
     def _tensors(self, rows: np.ndarray) -> dict[str, Any]:
         which = torch.from_numpy(rows).to(self._counts.device)

@@ -57,11 +57,10 @@ class StoredCells(Cells):
     def val_dataloader(self) -> Iterable[dict[str, Any]]:
         return _Tensors(self.annotations, self._held_out)
 
-    def in_order(self) -> Iterator[dict[str, Any]]:
-        """All cells, for methods of scvi-tools that take a ``dataloader``."""
+    def in_order(self) -> Iterator[tuple[slice, Iterable[dict[str, Any]]]]:
         for where, counts in self._counts.blocks(_as_float):
             whole = Minibatch(counts, np.arange(where.start, where.stop))
-            yield from _Tensors(self.annotations, list(whole.cut(self._batch_size)))
+            yield where, _Tensors(self.annotations, list(whole.cut(self._batch_size)))
 
 
 class _Tensors:

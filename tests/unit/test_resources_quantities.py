@@ -151,6 +151,7 @@ def test_sums_and_products(tmp_path, counts):
     assert measure("million_entries", inputs) == counts.nnz / 1e6
     assert measure("thousand_observations", inputs) == N_OBS / 1e3
     assert measure("million_values", inputs) == pytest.approx(N_OBS * 10 / 1e6)
+    assert measure("million_trained_values", inputs) == pytest.approx(N_OBS * 10 / 1e6)
     # Without a matrix, the first table; with one, the matrix.
     assert measure("thousand_observations", [graph, embedding]) == 7 / 1e3
     assert measure("thousand_observations", [embedding, kept, kept]) == 2 * N_OBS / 1e3
@@ -197,10 +198,18 @@ def test_training_takes_no_longer_beyond_the_size_that_is_said(params):
     assert steps(TRAINED) >= 0.7 * params.max_steps
 
 
+def test_values_trained_on_are_no_more_than_the_steps_allow(monkeypatch):
+    monkeypatch.setattr(quantities, "matrices", lambda paths: iter([Matrix(1_300_000, 0)]))
+    monkeypatch.setattr(quantities, "_known", lambda read, path: 2000 if path == "features.parquet" else 0)
+    inputs = ["counts.zarr", "features.parquet", "clusters.parquet"]
+    assert measure("million_values", inputs) == pytest.approx(2600)
+    assert measure("million_trained_values", inputs) == pytest.approx(51.2)
+
+
 def test_sizes_are_those_that_a_job_has(tmp_path, counts):
     kept = write_store(tmp_path / "counts.zarr", counts)
     found = sizes([str(kept)])
-    assert set(found) == set(QUANTITIES) - {"million_values", "thousand_reads"}
+    assert set(found) == set(QUANTITIES) - {"million_values", "million_trained_values", "thousand_reads"}
     assert found["million_entries"] == pytest.approx(counts.nnz / 1e6, rel=1e-5)
 
 

@@ -71,9 +71,13 @@ def thousand_trained(paths: Iterable[str]) -> float:
 def million_values(paths: Iterable[str]) -> float:
     """Observations x selected features: what an embedding is given."""
     paths = list(paths)
-    tables = [path for path in paths if Path(path).name == "features.parquet"]
-    selected = sum(_known(_selected, table) for table in tables)
-    return thousand_observations(paths) * selected / 1e3
+    return thousand_observations(paths) * _all_selected(paths) / 1e3
+
+
+def million_trained_values(paths: Iterable[str]) -> float:
+    """Observations that decide how long a network trains x selected features, to which most of a step is proportional."""
+    paths = list(paths)
+    return thousand_trained(paths) * _all_selected(paths) / 1e3
 
 
 def thousand_reads(paths: Iterable[str]) -> float:
@@ -94,6 +98,7 @@ QUANTITIES: dict[str, Callable[[Iterable[str]], float]] = {
         thousand_observations,
         thousand_trained,
         million_values,
+        million_trained_values,
         thousand_reads,
         megabytes,
     )
@@ -227,6 +232,11 @@ def _rows(path: Path) -> int:
     from pyarrow.parquet import read_metadata
 
     return int(read_metadata(path).num_rows)
+
+
+def _all_selected(paths: Iterable[str]) -> float:
+    """Selected features of the tables of features among the inputs."""
+    return sum(_known(_selected, path) for path in paths if Path(path).name == "features.parquet")
 
 
 def _selected(path: Path) -> int:

@@ -3,7 +3,7 @@
     python benchmarks/large.py compare MIRROR --work WORK --cells 100000     # both, and how far they agree
     python benchmarks/large.py ours MIRROR --work WORK --cells 1300000       # the workflow alone
     python benchmarks/large.py growth MIRROR --work WORK                     # 50,000 to 400,000 cells, with exponents
-    python benchmarks/large.py scvi WORK/1300000                             # scVI on the cells of a study that ran
+    python benchmarks/large.py networks WORK/1300000                         # scVI and autoencoder, on a study that ran
 
 Each prints its part of `large.md`. Data are made of pbmc3k (`made_cells.py`), 10,000 cells to a sample. The recipe is that
 of scanpy's tutorial "Preprocessing and clustering" (1.11), in a process of its own. The workflow runs twice: to clusters
@@ -20,10 +20,9 @@ import os
 import platform
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CELLS_PER_SAMPLE = 10_000
 GROWTH = (50_000, 100_000, 200_000, 400_000)
 METHOD = "pca"
+#: Embeddings that are trained, apart from the run that is timed.
+NETWORKS = ["scvi", "autoencoder"]
 #: The results at which the recipe ends.
 PICTURE = [f"results/scrna/clusters/{METHOD}.parquet", f"results/scrna/layouts/{METHOD}.parquet"]
 #: The rules that make them.
@@ -172,16 +173,20 @@ def run_recipe(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads(steps.read_text()))
 
 
+def snakemake(folder: Path) -> list[str]:
+    """The command that runs the workflow on a study; targets may follow."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
+    return [*command, "--quiet", "rules", "progress", "reason", "host", "--cores", "2", "--directory", str(folder)]
+
+
 def run_ours(folder: Path) -> dict[str, Any]:
     """Legs of the workflow on a study: to the picture, and the rest; one that was stopped before is gone on with."""
     record = folder / "ours.json"
     kept: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {"legs": []}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile")]
-    command += ["--quiet", "rules", "progress", "reason", "host", "--cores", "2", "--directory", str(folder)]
     for name, targets in (("picture", PICTURE), ("rest", [])):
         if any(leg["name"] == name and leg["code"] == 0 for leg in kept["legs"]):
             continue
-        kept["legs"].append({"name": name, **watched([*command, *targets])})
+        kept["legs"].append({"name": name, **watched([*snakemake(folder), *targets])})
         record.write_text(json.dumps(kept))
         if kept["legs"][-1]["code"]:
             raise SystemExit(f"the workflow ended with {kept['legs'][-1]['code']}; start again to go on")
@@ -315,30 +320,33 @@ def growth(mirror: Path, work: Path, sizes: list[int]) -> str:
     return "\n\n".join(parts)
 
 
-def train_scvi(study: Path) -> str:
-    """What the rule ``embed_gpu`` does for scVI with its default settings, in this process."""
-    from latentomics.assays.registry import assay
-    from latentomics.embed.registry import method
-    from latentomics.embed.run import fit_embedding, load_data
-    from latentomics.io.store import CountsStore
-    from latentomics.resources.peak import PeakMemory
-
-    peak, wall, cpu = PeakMemory(), time.monotonic(), time.process_time()
-    store, cells = CountsStore(study / "results/scrna/counts.zarr"), assay("scrna")
-    normaliser = cells.normaliser(store, cells.DEFAULT_NORMALISATION)
-    data = load_data(store, pd.read_parquet(study / "results/scrna/features.parquet"), normaliser, 0)
-    with tempfile.TemporaryDirectory() as folder:
-        fit = fit_embedding("scvi", data, method("scvi").Params(), 0, 2, Path(folder))
-    n_cells, n_genes = data.counts.shape
-    where = "read from the store" if data.stored else "in memory"
-    took = (
-        f"{time.monotonic() - wall:,.0f} s ({time.process_time() - cpu:,.0f} s of CPU) in at most {peak.stop():,.0f} MB"
-    )
-    return (
-        f"scVI on {n_cells:,} cells x {n_genes:,} genes {where}: {took}; {fit.summary['n_epochs']} epochs of "
-        f"{fit.summary['n_steps'] // fit.summary['n_epochs']:,} steps, held-out negative ELBO "
-        f"from {fit.history['held_out'].iloc[0]:.1f} to {fit.history['held_out'].iloc[-1]:.1f}."
-    )
+def networks(study: Path) -> str:
+    """The workflow's own jobs that train networks on the cells of a study that ran, one after the other."""
+    methods = json.dumps({"methods": [METHOD, *NETWORKS]})
+    results = [f"results/scrna/embeddings/{name}.parquet" for name in NETWORKS]
+    code = watched([*snakemake(study), "--config", f"embeddings={methods}", "--", *results])["code"]
+    if code:
+        raise SystemExit(f"the workflow ended with {code}; start again to go on")
+    records = {r["wildcards"]["method"]: r for r in read_usage(study / "results/usage") if r["rule"] == "embed_gpu"}
+    rows: list[list[object]] = []
+    for name in NETWORKS:
+        model = study / "results/scrna/models" / name
+        summary, record = json.loads((model / "summary.json").read_text()), records[name]
+        held_out = pd.read_csv(model / "history.tsv", sep="\t")["held_out"]
+        figures = (f"{record[key]:,.0f}" for key in ("seconds", "cpu_seconds", "peak_mb"))
+        steps = f"{summary['n_steps'] // summary['n_epochs']:,}"
+        rows.append(
+            [
+                summary["title"],
+                *figures,
+                summary["n_epochs"],
+                steps,
+                f"{held_out.iloc[0]:.5g}",
+                f"{held_out.iloc[-1]:.5g}",
+            ]
+        )
+    header = ["", "wall, s", "CPU, s", "peak, MB", "epochs", "steps each", "held-out loss, first epoch", "last"]
+    return table(header, rows)
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
@@ -357,7 +365,7 @@ def main() -> None:
             act.add_argument("--sizes", default=",".join(map(str, GROWTH)))
         else:
             act.add_argument("--cells", type=int, required=True)
-    trained = acts.add_parser("scvi")
+    trained = acts.add_parser("networks")
     trained.add_argument("study", type=Path)
     step = acts.add_parser("recipe", help="the recipe of scanpy on a study, in this process")
     step.add_argument("study", type=Path)
@@ -368,10 +376,8 @@ def main() -> None:
     if given.act == "recipe":
         return recipe(given.study, given.out)
     print(f"<!-- {date.today()}, {os.cpu_count()} {platform.machine()} cores, benchmarks/{Path(__file__).name} -->\n")
-    if given.act == "scvi":
-        with redirect_stdout(sys.stderr):
-            found = train_scvi(given.study)
-        print(found)
+    if given.act == "networks":
+        print(networks(given.study))
     elif given.act == "compare":
         print(compare(given.mirror, given.work, given.cells))
     elif given.act == "ours":

@@ -163,7 +163,9 @@ def test_scvi_learns_from_resident_counts_what_it_learns_from_others(
     adata = ad.AnnData(data.counts.astype(np.float32), obs=data.obs[["batch"]], var=pd.DataFrame(index=data.features))
     model = scvi.model.SCVI.load(str(tmp_path / "stays"), adata=adata, accelerator="cpu")
     np.testing.assert_allclose(model.get_latent_representation(), stays.latent, atol=1e-5)
-    cells = ResidentCells(model.adata_manager, ResidentRows([data.counts.astype(np.float32)], "cpu"), data.held_out, 50, 0)
+    cells = ResidentCells(
+        model.adata_manager, ResidentRows([data.counts.astype(np.float32)], "cpu"), data.held_out, 50, 0
+    )
     np.testing.assert_allclose(cells.latent(model), stays.latent, atol=1e-5)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import lightning as L
@@ -257,7 +258,7 @@ def test_scvi_of_stored_cells_corrects_for_covariates(
     stored_cells = StoredCells(model.adata_manager, data.counts, data.held_out, batch_size=100, seed=0)
     [expected] = AnnDataLoader(model.adata_manager, batch_size=len(data.obs))
     parts = [(rows, list(minibatches)) for rows, minibatches in stored_cells.in_order()]
-    assert len(parts) > 2, "a latent space is asked for part by part, so that memory does not grow with the cells"
+    assert len(parts) > 2
     assert [rows.start for rows, _ in parts] == [0, *(rows.stop for rows, _ in parts[:-1])]
     assert [sum(len(t["batch"]) for t in part) for _, part in parts] == [rows.stop - rows.start for rows, _ in parts]
     found = [tensors for _, part in parts for tensors in part]
@@ -271,6 +272,28 @@ def test_scvi_of_stored_cells_corrects_for_covariates(
         cell = (tensors["extra_continuous_covs"] == expected["extra_continuous_covs"].T).int().argmax(dim=1)
         assert torch.equal(tensors["X"].dense(), expected["X"][cell])
         assert torch.equal(tensors["batch"], expected["batch"][cell])
+
+
+def test_a_latent_space_is_asked_for_part_by_part(store: CountsStore, small_blocks: None) -> None:
+    """What scvi-tools gathers of all cells at once takes memory that grows with them."""
+    adata = ad.AnnData(np.zeros((store.shape[0], 1)), obs=pd.DataFrame({"age": np.arange(store.shape[0], dtype=float)}))
+    adata.obs_names = store.obs.index
+    scvi.model.SCVI.setup_anndata(adata, continuous_covariate_keys=["age"])
+    registered = scvi.model.SCVI(adata).adata_manager
+    asked: list[int] = []
+
+    class Model:
+        module = SimpleNamespace(n_latent=1)
+
+        def get_latent_representation(self, dataloader: Iterable[dict[str, torch.Tensor]]) -> np.ndarray:
+            ages = torch.cat([tensors["extra_continuous_covs"] for tensors in dataloader])
+            asked.append(len(ages))
+            return ages.numpy()
+
+    cells = StoredCells(registered, StoredCounts(store, COLUMNS), np.zeros(store.shape[0], bool), batch_size=16, seed=0)
+    latent = cells.latent(Model())
+    assert latent[:, 0].tolist() == list(range(store.shape[0]))
+    assert asked == [where.stop - where.start for where, _ in store.blocks()] and len(asked) > 2
 
 
 def test_shares_are_no_counts_for_scvi(store: CountsStore) -> None:

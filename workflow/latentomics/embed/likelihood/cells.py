@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +13,7 @@ from scvi.data import AnnDataManager
 from torch.utils.data import default_convert
 
 
-class Cells(L.LightningDataModule):
+class Cells(L.LightningDataModule, ABC):
     """Cells for ``SCVI.train(datamodule=...)`` without their counts.
 
     scvi-tools trains a model made without an AnnData on such a module, but then knows nothing of batches and covariates

@@ -193,6 +193,15 @@ def run_ours(folder: Path) -> dict[str, Any]:
     return kept
 
 
+def run_networks(study: Path) -> None:
+    """The workflow's own jobs that train networks on the cells of a study that ran, one after the other."""
+    methods = json.dumps({"methods": [METHOD, *NETWORKS]})
+    results = [f"results/scrna/embeddings/{name}.parquet" for name in NETWORKS]
+    code = watched([*snakemake(study), "--config", f"embeddings={methods}", "--", *results])["code"]
+    if code:
+        raise SystemExit(f"the workflow ended with {code}; start again to go on")
+
+
 def total(kept: dict[str, Any], *names: str) -> dict[str, float]:
     legs = pd.DataFrame([leg for leg in kept["legs"] if leg["name"] in names])
     return {"seconds": legs["seconds"].sum(), "cpu": legs["cpu"].sum(), "peak_mb": legs["peak_mb"].max()}
@@ -321,32 +330,21 @@ def growth(mirror: Path, work: Path, sizes: list[int]) -> str:
 
 
 def networks(study: Path) -> str:
-    """The workflow's own jobs that train networks on the cells of a study that ran, one after the other."""
-    methods = json.dumps({"methods": [METHOD, *NETWORKS]})
-    results = [f"results/scrna/embeddings/{name}.parquet" for name in NETWORKS]
-    code = watched([*snakemake(study), "--config", f"embeddings={methods}", "--", *results])["code"]
-    if code:
-        raise SystemExit(f"the workflow ended with {code}; start again to go on")
+    """What the jobs of :func:`run_networks` used, and what came of them."""
     records = {r["wildcards"]["method"]: r for r in read_usage(study / "results/usage") if r["rule"] == "embed_gpu"}
     rows: list[list[object]] = []
     for name in NETWORKS:
         model = study / "results/scrna/models" / name
-        summary, record = json.loads((model / "summary.json").read_text()), records[name]
+        summary = json.loads((model / "summary.json").read_text())
         held_out = pd.read_csv(model / "history.tsv", sep="\t")["held_out"]
-        figures = (f"{record[key]:,.0f}" for key in ("seconds", "cpu_seconds", "peak_mb"))
-        steps = f"{summary['n_steps'] // summary['n_epochs']:,}"
+        used = (f"{records[name][key]:,.0f}" for key in ("seconds", "cpu_seconds", "peak_mb"))
+        epochs = (summary["n_epochs"], f"{summary['n_steps'] // summary['n_epochs']:,}")
         rows.append(
-            [
-                summary["title"],
-                *figures,
-                summary["n_epochs"],
-                steps,
-                f"{held_out.iloc[0]:.5g}",
-                f"{held_out.iloc[-1]:.5g}",
-            ]
+            [summary["title"], *used, *epochs, *(f"{loss:.5g}" for loss in (held_out.iloc[0], held_out.iloc[-1]))]
         )
-    header = ["", "wall, s", "CPU, s", "peak, MB", "epochs", "steps each", "held-out loss, first epoch", "last"]
-    return table(header, rows)
+    return table(
+        ["", "wall, s", "CPU, s", "peak, MB", "epochs", "steps each", "held-out loss, first epoch", "last"], rows
+    )
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
@@ -377,6 +375,7 @@ def main() -> None:
         return recipe(given.study, given.out)
     print(f"<!-- {date.today()}, {os.cpu_count()} {platform.machine()} cores, benchmarks/{Path(__file__).name} -->\n")
     if given.act == "networks":
+        run_networks(given.study)
         print(networks(given.study))
     elif given.act == "compare":
         print(compare(given.mirror, given.work, given.cells))
